@@ -25,9 +25,10 @@ use crate::accept::{self, AcceptContext, BindError};
 use crate::admin::collect::{Collector, Phase, ProcessStats};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
-use crate::credentials::{self, CredentialManager};
+use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
+use crate::facts::Facts;
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
@@ -35,6 +36,7 @@ use crate::pending_logins::PendingLogins;
 use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
+use crate::store::StoreError;
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::{Clusters, PreparedClusters};
 use crate::worker::{self, Channels, Common, Message};
@@ -62,6 +64,9 @@ pub enum ServeError {
     /// The directory `state_dir` cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// The store of the replicas' facts cannot be used as it is configured.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -76,7 +81,7 @@ impl ServeError {
     /// exit code is 1 then.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
+        !matches!(self, Self::Bind(_) | Self::Start(_))
     }
 }
 
@@ -97,7 +102,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares `state_dir` (makes it, and the file of the salt key, when they are missing), reads
+    /// Prepares `state_dir` (makes it when it is missing), reads
     /// the files that the configuration names and derives what logins need. `overrides` is kept for
     /// reloads. Nothing is bound and no server is asked yet.
     ///
@@ -107,7 +112,8 @@ impl Prepared {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::prepare(directory)?;
         }
-        let salts = credentials::salt_key(&config);
+        // Until the facts say which salts the deployment has.
+        let salts = SaltKey::new(rand::random());
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
@@ -153,11 +159,17 @@ impl Prepared {
         if let Some(http) = &http {
             passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
         }
+        let facts = Facts::start(&self.config)?;
+        if signals.until_shutdown(facts.ready()).await.is_none() {
+            listeners.abandon();
+            return Ok(());
+        }
+        self.follow_salts(&facts)?;
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
+        let workers = Workers::start(&self, &process, Control::new(control), &configs, &facts)?;
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
         if !inherited.is_take_over() {
@@ -198,6 +210,18 @@ impl Prepared {
         let times = DrainTimes { delay, grace };
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        facts.finish().await;
+        Ok(())
+    }
+
+    /// Checks clients with the salts of the deployment; no effect when it does already. The
+    /// verifiers of the passwords in the configuration are made anew.
+    fn follow_salts(&mut self, facts: &Facts) -> Result<(), ContextError> {
+        let salts = facts.salt_key();
+        if salts.salt(b"") != self.salts.salt(b"") {
+            self.login.replace(LoginContext::new(Arc::clone(&self.config), salts.clone())?);
+            self.salts = salts;
+        }
         Ok(())
     }
 
@@ -232,9 +256,16 @@ impl Prepared {
     ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
         let mut take_over = None;
+        let mut published = workers.facts.document();
         let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
+                Ok(()) = published.changed() => {
+                    published.mark_unchanged();
+                    if let Err(cause) = self.follow_salts(&workers.facts) {
+                        tracing::error!("clients are checked with the salts of before: {cause}");
+                    }
+                }
                 outcome = outcome_of(&mut take_over) => match outcome {
                     Outcome::Serves(pid) => {
                         tracing::info!(pid, "another process has taken over");
@@ -378,6 +409,7 @@ struct Workers {
     collector: Collector,
     clusters: Clusters,
     credentials: CredentialManager,
+    facts: Facts,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
     /// Limit of open files of the process.
@@ -390,6 +422,7 @@ impl Workers {
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
+        facts: &Facts,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
@@ -405,22 +438,26 @@ impl Workers {
         }
         let senders: Arc<[_]> = senders.into();
         let to_workers = Arc::clone(&senders);
-        let credentials =
-            CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
-                tell_all(&to_workers, || Message::Credential {
-                    role: Arc::clone(role),
-                    event: event.clone(),
-                });
-            })?;
+        let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
+            tell_all(&to_workers, || Message::Credential {
+                role: Arc::clone(role),
+                event: event.clone(),
+            });
+        })?;
         let counts = prepared.directory.cluster_counts();
         let to_workers = Arc::clone(&senders);
-        let clusters =
-            Clusters::start(&prepared.config, counts, &credentials, move |cluster, view| {
+        let clusters = Clusters::start(
+            &prepared.config,
+            counts,
+            &credentials,
+            facts,
+            move |cluster, view| {
                 tell_all(&to_workers, || Message::Topology {
                     cluster: Arc::clone(cluster),
                     view: Arc::clone(view),
                 });
-            })?;
+            },
+        )?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone());
@@ -443,7 +480,18 @@ impl Workers {
         }
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
-        Ok(Self { senders, threads, collector, clusters, credentials, console, logins, open_files })
+        let facts = facts.clone();
+        Ok(Self {
+            senders,
+            threads,
+            collector,
+            clusters,
+            credentials,
+            facts,
+            console,
+            logins,
+            open_files,
+        })
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
