@@ -25,6 +25,7 @@ use crate::accept::{self, AcceptContext, BindError, Bound};
 use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
+use crate::budget::ServerBudgets;
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
@@ -489,6 +490,7 @@ impl Workers {
             },
         )?;
         let collector = Collector::new(askers, Arc::clone(process))
+            .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
             .with_peers(peers.clone());
