@@ -8,10 +8,12 @@
 )]
 
 pub mod authentication;
+pub mod busy_pool;
 pub mod certificates;
 pub mod cluster;
 pub mod comparison;
 pub mod fake_server;
+pub mod haproxy;
 pub mod http;
 pub mod kubernetes;
 pub mod leash;

@@ -7,6 +7,7 @@
 mod budget;
 mod clusters;
 mod credentials;
+mod peers;
 mod pools;
 mod process;
 mod sample;
@@ -35,6 +36,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         budget::record(&snapshot.budgets);
         clusters::record(&snapshot.clusters);
         credentials::record(&snapshot.credentials);
+        peers::record(&snapshot.peers);
     });
     let mut page = recorder.handle().render();
     text::waits(&mut page, &counted);
