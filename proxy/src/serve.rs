@@ -25,7 +25,7 @@ use crate::accept::{self, AcceptContext, BindError, Bound};
 use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
-use crate::budget::ServerBudgets;
+use crate::budget::{ReplicaBudget, ServerBudgets};
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
@@ -222,8 +222,12 @@ impl Prepared {
         }
         let (delay, grace) = (self.config.drain_delay, self.config.shutdown_grace);
         let times = DrainTimes { delay, grace };
+        let replicas = workers.replicas.clone();
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        if let Some(replicas) = replicas {
+            replicas.leave().await;
+        }
         facts.finish().await;
         Ok(())
     }
@@ -449,6 +453,7 @@ struct Workers {
     clusters: Clusters,
     credentials: CredentialManager,
     facts: Facts,
+    replicas: Option<ReplicaBudget>,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
     cancel_keys: Arc<WrongKeyLimiter>,
@@ -489,8 +494,16 @@ impl Workers {
                 });
             },
         )?;
+        let replicas = ReplicaBudget::start(
+            &configs.subscribe(),
+            &prepared.directory,
+            &credentials,
+            facts,
+            &peers,
+        );
+        let budgets = Arc::clone(prepared.directory.budgets());
         let collector = Collector::new(askers, Arc::clone(process))
-            .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
+            .with_budgets(ServerBudgets::new(budgets, replicas.clone()))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
             .with_peers(peers.clone());
@@ -523,6 +536,7 @@ impl Workers {
             clusters,
             credentials,
             facts,
+            replicas,
             console,
             logins,
             cancel_keys,
