@@ -70,8 +70,10 @@ fn question(config: &Config) -> String {
     let mut roles: BTreeSet<&str> = config.users.keys().map(String::as_str).collect();
     roles.extend(config.databases.values().filter_map(|database| database.user.as_deref()));
     roles.extend(config.clusters.values().filter_map(|cluster| cluster.probe_user.as_deref()));
-    let quoted: Vec<String> =
-        roles.iter().map(|role| format!("E'{}'", role.replace('\\', "\\\\").replace('\'', "''"))).collect();
+    let quoted: Vec<String> = roles
+        .iter()
+        .map(|role| format!("E'{}'", role.replace('\\', "\\\\").replace('\'', "''")))
+        .collect();
     let whose = match any || quoted.is_empty() {
         true => "usename IS NOT NULL".to_owned(),
         false => format!("usename IN ({})", quoted.join(", ")),
