@@ -390,7 +390,8 @@ impl Workers {
         )?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
-            .with_credentials(credentials.clone());
+            .with_credentials(credentials.clone())
+            .with_facts(facts.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
             directory: Arc::clone(&prepared.directory),

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::credentials::{CredentialManager, CredentialsStatus};
+use crate::facts::{Facts, FactsStatus};
 use crate::topology::{ClusterStatus, Clusters};
 
 pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
@@ -48,6 +49,7 @@ pub struct Collector {
     process: Arc<ProcessStats>,
     clusters: Clusters,
     credentials: CredentialManager,
+    facts: Facts,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -67,6 +69,7 @@ impl Collector {
             process,
             clusters: Clusters::default(),
             credentials: CredentialManager::idle(),
+            facts: Facts::alone(),
             known,
         }
     }
@@ -83,6 +86,19 @@ impl Collector {
     #[must_use]
     pub fn with_credentials(self, credentials: CredentialManager) -> Self {
         Self { credentials, ..self }
+    }
+
+    /// The same collector, whose snapshots have the status of the store of these facts; without
+    /// this call that of no store.
+    #[must_use]
+    pub fn with_facts(self, facts: Facts) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// The durable facts of the replicas.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The manager of passwords that rotate.
@@ -146,6 +162,7 @@ impl Collector {
             process: self.process.snapshot(),
             clusters: Vec::new(),
             credentials: CredentialsStatus::default(),
+            facts: self.facts.status(),
         }
     }
 }
@@ -168,6 +185,8 @@ pub struct Snapshot {
     /// The status of the passwords that rotate; empty when none does, or their task did not answer
     /// within a second.
     pub credentials: CredentialsStatus,
+    /// The status of the store of the replicas' facts.
+    pub facts: FactsStatus,
 }
 
 impl Snapshot {

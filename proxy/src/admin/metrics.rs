@@ -6,6 +6,7 @@
 
 mod clusters;
 mod credentials;
+mod facts;
 mod pools;
 mod process;
 mod sample;
@@ -33,6 +34,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         pools::record(&pools, &counted);
         clusters::record(&snapshot.clusters);
         credentials::record(&snapshot.credentials);
+        facts::record(&snapshot.facts);
     });
     let mut page = recorder.handle().render();
     text::waits(&mut page, &counted);

@@ -66,6 +66,7 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     let worker = WorkerSnapshot { pools, panics: 2, ..Default::default() };
     Snapshot {
         credentials: Default::default(),
+        facts: Default::default(),
         workers: vec![worker],
         unresponsive: vec![0],
         process: process.snapshot(),
