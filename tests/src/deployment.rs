@@ -115,9 +115,21 @@ impl Deployment {
     /// When that does not happen in time.
     pub fn wait_until_joined(&self) {
         let others = self.replicas.len() - 1;
-        for replica in &self.replicas {
-            eventually("a replica hears the others", SOON * 2, || replica.peers_heard() == others);
+        for index in 0..self.replicas.len() {
+            let what = format!("r{} hears the others", index + 1);
+            eventually(&what, SOON * 2, || self.heard_by(index) == others);
         }
+    }
+
+    /// How many others replica `index` has heard lately, by its `SHOW PEERS`.
+    ///
+    /// # Panics
+    /// When the console refuses.
+    #[must_use]
+    pub fn heard_by(&self, index: usize) -> usize {
+        let rows = self.replicas[index].console("show peers");
+        let alive = |(name, value): &(String, String)| name == "state" && value == "alive";
+        rows.iter().filter(|row| row.iter().any(alive)).count()
     }
 
     /// Takes the directory of the store of `file` away, as a file system that is not mounted.

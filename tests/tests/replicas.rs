@@ -1,0 +1,12 @@
+//! Three pgimbals of one deployment while things break: links between them, their store, one of
+//! them, the primary. Clients see none of it.
+
+mod budget;
+mod cancels;
+mod decisions;
+mod failover;
+mod kills;
+mod load;
+mod partitions;
+mod passwords;
+mod setup;

@@ -1,0 +1,145 @@
+//! What an operator says at one replica holds at all of them, and after restarts.
+
+use pgimbal_tests::cluster::{Cluster, End};
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Relay, WireClient};
+
+use super::setup::{Setup, app, rows};
+
+const INSERT: &str = "insert into writes values ('x')";
+
+/// Waits until a write waits at `replica`, and returns its client.
+fn held(setup: &Setup, replica: usize) -> WireClient {
+    eventually("the replica holds", SOON, || !setup.is_writable(replica));
+    let mut client = setup.client(replica);
+    client.start_query(INSERT);
+    setup.replica(replica).wait_for_waiting(1);
+    client
+}
+
+fn written(mut client: WireClient) {
+    assert_eq!(client.read_reply().no_error().commands(), ["INSERT 0 1"]);
+}
+
+#[test]
+fn replicas_hold_and_resume_at_one_act_on_all() {
+    let setup = Setup::start();
+    let answers = setup.command(0, "hold c");
+    let mut names: Vec<String> = answers.iter().map(|row| row["replica"].clone()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["r1", "r2", "r3"], "{answers:?}");
+    // It has acted on all when it is answered.
+    for replica in 0..3 {
+        assert!(!setup.is_writable(replica), "r{}", replica + 1);
+    }
+    let clients: Vec<WireClient> = (0..3).map(|replica| held(&setup, replica)).collect();
+    setup.command(1, "resume c");
+    clients.into_iter().for_each(written);
+    // Said by whom it may: the last word counts everywhere.
+    for (by, command, writable) in
+        [(2, "hold c", false), (0, "resume", true), (1, "hold c", false), (1, "resume c", true)]
+    {
+        setup.command(by, command);
+        for replica in 0..3 {
+            eventually(&format!("{command} of r{}", by + 1), SOON, || {
+                setup.is_writable(replica) == writable
+            });
+        }
+    }
+}
+
+#[test]
+fn replicas_hold_outlives_restarts_and_reaches_who_was_away() {
+    let mut setup = Setup::start();
+    // The third is not there, the second cannot be reached: it hears it from the store.
+    setup.deployment.replicas[2].kill();
+    setup.deployment.links_of(1).for_each(Relay::cut);
+    setup.command(0, "hold c");
+    eventually("r2 has read it from the store", SOON, || !setup.is_writable(1));
+    setup.deployment.replicas[2].restart();
+    let client = held(&setup, 2);
+    setup.deployment.heal();
+    // All of them end at once, and nobody is left who could tell.
+    for replica in &mut setup.deployment.replicas {
+        replica.kill();
+    }
+    drop(client);
+    for replica in &mut setup.deployment.replicas {
+        replica.restart();
+    }
+    let clients: Vec<WireClient> = (0..3).map(|replica| held(&setup, replica)).collect();
+    setup.deployment.wait_until_joined();
+    // RESUME while one is not there.
+    setup.deployment.replicas[1].kill();
+    setup.command(2, "resume c");
+    setup.deployment.replicas[1].restart();
+    setup.wait_until_writable(1);
+    setup.client(1).ok(INSERT);
+    for (replica, client) in clients.into_iter().enumerate().filter(|(index, _)| *index != 1) {
+        setup.wait_until_writable(replica);
+        written(client);
+    }
+}
+
+#[test]
+fn replicas_hold_reaches_the_others_while_the_store_is_away() {
+    let mut setup = Setup::start();
+    setup.deployment.take_store_away();
+    setup.command(1, "hold c");
+    let clients: Vec<WireClient> = (0..3).map(|replica| held(&setup, replica)).collect();
+    // One that restarts learns it from the others.
+    setup.deployment.replicas[0].restart();
+    setup.deployment.wait_until_joined();
+    drop(held(&setup, 0));
+    setup.deployment.bring_store_back();
+    eventually("the store knows it", SOON, || {
+        std::fs::metadata(setup.deployment.store_file()).is_ok()
+    });
+    setup.command(2, "resume");
+    clients.into_iter().skip(1).for_each(written);
+    setup.wait_until_writable(0);
+}
+
+#[test]
+fn replicas_adopt_at_one_is_known_to_all_and_after_a_restart() {
+    let mut setup = Setup::before(Cluster::start(1), |_, config| {
+        config.cluster("failover_hold", "\"1s\"")
+    });
+    // The second node is promoted, is written to, and is lost with what it has; the first is what
+    // a restore leaves.
+    setup.cluster.nodes[0].end(End::Fast);
+    setup.cluster.nodes[1].promote();
+    for replica in 0..3 {
+        setup.wait_for_state(replica, "n2", "primary");
+    }
+    setup.client(2).ok(INSERT);
+    setup.cluster.nodes[1].kill();
+    setup.cluster.nodes[0].start();
+    for replica in 0..3 {
+        setup.wait_for_state(replica, "n1", "quarantined");
+        assert!(!setup.is_writable(replica));
+    }
+    // A restart makes nobody forget it: the store has the timeline.
+    setup.deployment.replicas[1].restart();
+    setup.wait_for_state(1, "n1", "quarantined");
+    assert_eq!(setup.cluster.nodes[0].backends(), 0);
+    setup.command(0, "adopt node c.n1");
+    for replica in 0..3 {
+        setup.wait_until_writable(replica);
+        setup.client(replica).ok(INSERT);
+    }
+    for replica in &mut setup.deployment.replicas {
+        replica.kill();
+    }
+    for replica in &mut setup.deployment.replicas {
+        replica.restart();
+    }
+    for replica in 0..3 {
+        setup.wait_until_writable(replica);
+        setup.client(replica).ok(INSERT);
+        let why = setup.node(replica, "n1", "state");
+        assert_eq!(why, "primary", "{:?}", rows(setup.replica(replica), "show nodes"));
+    }
+    let count = setup.cluster.nodes[0].value("select count(*) from writes");
+    assert_eq!(count, "6", "each of {:?} wrote to n1", app().parameters);
+}
