@@ -20,7 +20,7 @@ const OTHERS_WRITE: u32 = 0o022;
 const OTHERS: u32 = 0o077;
 
 /// Names of pgimbal's files, other than those of clusters.
-const FILES: [&str; 3] = ["credentials", "passwords", "salt-key"];
+const FILES: [&str; 4] = ["credentials", "passwords", "salt-key", "store"];
 /// Prefix of the file of a cluster.
 const CLUSTER: &str = "cluster-";
 

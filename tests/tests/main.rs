@@ -32,6 +32,7 @@ mod prepared;
 mod real_clients;
 mod renewal;
 mod replicas;
+mod rolling;
 mod rotation;
 mod rust_client;
 mod seen;
