@@ -45,7 +45,7 @@ pub(crate) fn unknown(key: &str, known: &[&str]) -> String {
 type Keys = fn() -> Vec<&'static str>;
 
 /// The tables that have a name, and what they know.
-const TABLES: [(&str, Keys); 8] = [
+const TABLES: [(&str, Keys); 9] = [
     ("[databases.NAME]", || DatabaseConfig::keys().chain(PoolConfig::keys()).collect()),
     ("[users.NAME]", || UserConfig::keys().collect()),
     ("[vaults.NAME]", || VaultConfig::keys().collect()),

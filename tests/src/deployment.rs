@@ -55,19 +55,9 @@ impl Deployment {
         let file = place_of(&store);
         fs::create_dir(directory_of(&file)).expect("the store's directory");
         fs::set_permissions(directory_of(&file), Permissions::from_mode(0o700)).expect("a mode");
-        let config = config
-            .store("kind", "\"file\"")
-            .store("file", format!("\"{}\"", file.display()));
+        let config =
+            config.store("kind", "\"file\"").store("file", format!("\"{}\"", file.display()));
         Self::launch(3, store, |index| change(index, config.clone()))
-    }
-
-    /// The same with a store that the configuration says, as `[store]`.
-    ///
-    /// # Panics
-    /// As [`Deployment::start`].
-    #[must_use]
-    pub fn with_store(config: Config, change: impl Fn(usize, Config) -> Config) -> Self {
-        Self::launch(3, process::directory("store"), |index| change(index, config.clone()))
     }
 
     fn launch(count: usize, store: Directory, config: impl Fn(usize) -> Config) -> Self {
@@ -190,8 +180,7 @@ impl Links {
     /// `config` with what makes it replica `index`.
     fn configure(&self, index: usize, config: Config) -> Config {
         let others = self.relays[index].iter().flatten();
-        let others: Vec<String> =
-            others.map(|relay| format!("\"{}\"", relay.address)).collect();
+        let others: Vec<String> = others.map(|relay| format!("\"{}\"", relay.address)).collect();
         config
             .set("deployment_key", format!("\"{DEPLOYMENT_KEY}\""))
             .peers("listen", format!("\"{}\"", self.places[index]))

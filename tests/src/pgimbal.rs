@@ -125,6 +125,13 @@ impl Config {
         self
     }
 
+    /// Leaves an option of `[store]` at its default.
+    #[must_use]
+    pub fn without_store(mut self, key: &str) -> Self {
+        self.store.retain(|(known, _)| known != key);
+        self
+    }
+
     /// Leaves these keys at their defaults, in whichever table this has set them.
     #[must_use]
     pub fn without(mut self, keys: &[&str]) -> Self {

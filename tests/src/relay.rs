@@ -200,8 +200,7 @@ impl Shared {
     fn wait_while_frozen(&self) -> (Mode, Duration) {
         let state = self.lock();
         let frozen = |state: &mut State| state.mode == Mode::Frozen;
-        let state =
-            self.changed.wait_while(state, frozen).unwrap_or_else(PoisonError::into_inner);
+        let state = self.changed.wait_while(state, frozen).unwrap_or_else(PoisonError::into_inner);
         (state.mode, state.delay)
     }
 

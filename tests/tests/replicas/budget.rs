@@ -28,11 +28,7 @@ fn start() -> Setup {
 
 /// Queries that occupy a server connection for most of the time.
 fn work() -> Work {
-    Work {
-        login: app(),
-        sql: "select pg_sleep(0.02), 'busy'",
-        pause: Duration::from_millis(5),
-    }
+    Work { login: app(), sql: "select pg_sleep(0.02), 'busy'", pause: Duration::from_millis(5) }
 }
 
 /// Lets so many clients of each replica work for a while, in which each is served.

@@ -102,9 +102,8 @@ fn replicas_hold_reaches_the_others_while_the_store_is_away() {
 
 #[test]
 fn replicas_adopt_at_one_is_known_to_all_and_after_a_restart() {
-    let mut setup = Setup::before(Cluster::start(1), |_, config| {
-        config.cluster("failover_hold", "\"1s\"")
-    });
+    let mut setup =
+        Setup::before(Cluster::start(1), |_, config| config.cluster("failover_hold", "\"1s\""));
     // The second node is promoted, is written to, and is lost with what it has; the first is what
     // a restore leaves.
     setup.cluster.nodes[0].end(End::Fast);

@@ -1,7 +1,7 @@
 //! The primary dies while the replicas do not reach each other.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pgimbal_tests::Relay;

@@ -1,5 +1,7 @@
 //! One replica ends without a word, is a double, or has a wrong clock.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pgimbal_tests::cluster::Cluster;
@@ -8,8 +10,12 @@ use pgimbal_tests::until::{SOON, eventually};
 use super::load::{Load, Work};
 use super::setup::{Setup, reads, rows};
 
-/// Where Debian's package `libfaketime` has its library.
-const FAKE_TIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+/// The library of Debian's package `libfaketime`.
+fn fake_time() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
+    let libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    libraries.into_iter().find(|path| path.exists()).expect("libfaketime: run tests/set-up")
+}
 
 #[test]
 fn replicas_a_kill_is_noticed_by_its_own_clients_only() {
@@ -61,11 +67,15 @@ fn replicas_two_with_one_peer_id_are_named_and_their_cancels_work() {
 
 #[test]
 fn replicas_a_clock_that_is_an_hour_off_changes_nothing() {
-    assert!(std::path::Path::new(FAKE_TIME).exists(), "libfaketime: run tests/set-up");
-    let preload = format!("LD_PRELOAD={FAKE_TIME}");
+    let preload = format!("LD_PRELOAD={}", fake_time().display());
     // Its timers are right: a clock that is set is not one that runs at another speed.
-    let launcher =
-        ["env", &preload, "FAKETIME=+1h", "DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"];
+    let launcher = [
+        "env",
+        &preload,
+        "FAKETIME=+1h",
+        "DONT_FAKE_MONOTONIC=1",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+    ];
     let setup = Setup::before(Cluster::start(1), |index, config| match index {
         1 => config.through(&launcher),
         _ => config,

@@ -32,13 +32,15 @@ fn replicas_clients_see_nothing_while_links_break() {
         deployment.link(from, to).heal();
     }
     // One replica alone, in three ways; the last for so long that it counts as silent.
-    for (index, cut) in [Relay::cut as fn(&Relay), Relay::lose_answers, Relay::freeze]
-        .into_iter()
-        .enumerate()
+    for (index, cut) in
+        [Relay::cut as fn(&Relay), Relay::lose_answers, Relay::freeze].into_iter().enumerate()
     {
         deployment.links_of(index).for_each(cut);
         let span = if index == 2 { span() } else { Duration::from_secs(1) };
         always("nobody sees an error", span, || load.errors().is_empty());
+        if index == 2 {
+            assert_eq!([0, 1, 2].map(|index| deployment.heard_by(index)), [0, 1, 1]);
+        }
         deployment.heal();
     }
     let healed = Instant::now();
@@ -58,6 +60,7 @@ fn replicas_clients_see_nothing_while_peers_and_store_are_away() {
     deployment.links().for_each(Relay::lose);
     always("nobody sees an error", span(), || load.errors().is_empty());
     load.wait_until_each_is_served();
+    assert_eq!([0, 1, 2].map(|index| deployment.heard_by(index)), [0; 3]);
     deployment.bring_store_back();
     deployment.heal();
     let healed = Instant::now();

@@ -54,6 +54,11 @@ impl WithVault {
         assert!(told.is_none(), "r{} refuses: {told:?}", replica + 1);
     }
 
+    /// Says REVOKE OLD at the first replica.
+    fn revoke_old(&self) {
+        rows(self.replica(0), "revoke old shop");
+    }
+
     fn is_refused(&self, replica: usize, password: &str) -> bool {
         let login = Login::new("shop", "app", password);
         match self.replica(replica).connect().log_in(&login) {
@@ -164,7 +169,7 @@ fn rotation_23_what_was_revoked_at_one_is_refused_at_all_for_good() {
         setup.wait_for_generations(replica, "2");
         setup.enters(replica, &old);
     }
-    setup.replica(0).console("revoke old shop");
+    setup.revoke_old();
     // At once, and not a second later only.
     setup.refuse(&old);
     setup.restart_all();
@@ -191,7 +196,7 @@ fn rotation_23_holds_for_who_was_away_and_while_the_store_is_away() {
     }
     // The store is away: the others hear it from the first.
     setup.deployment.take_store_away();
-    setup.replica(0).console("revoke old shop");
+    setup.revoke_old();
     setup.refuse(&first);
     // One of them forgets everything, and asks the others.
     setup.deployment.replicas[1].restart();
@@ -211,7 +216,7 @@ fn rotation_23_holds_for_who_was_away_and_while_the_store_is_away() {
         setup.wait_for_generations(replica, "2");
     }
     setup.deployment.links_of(2).for_each(Relay::cut);
-    setup.replica(0).console("revoke old shop");
+    setup.revoke_old();
     eventually("it has read the store", SOON, || setup.is_refused(2, &second));
     setup.deployment.heal();
     setup.refuse(&second);

@@ -92,11 +92,7 @@ pub(super) fn app() -> Login {
 
 /// Reads of `app` that take some milliseconds, so that clients and connections are busy.
 pub(super) fn reads() -> Work {
-    Work {
-        login: app(),
-        sql: "select pg_sleep(0.004), 'read'",
-        pause: Duration::from_millis(20),
-    }
+    Work { login: app(), sql: "select pg_sleep(0.004), 'read'", pause: Duration::from_millis(20) }
 }
 
 /// The rows of a console command by column.
