@@ -9,11 +9,13 @@
 
 pub mod authentication;
 pub mod backend_watcher;
+pub mod busy_pool;
 pub mod certificates;
 pub mod cluster;
 pub mod comparison;
 pub mod deployment;
 pub mod fake_server;
+pub mod haproxy;
 pub mod http;
 pub mod kubernetes;
 pub mod leash;

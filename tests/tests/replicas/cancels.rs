@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pgimbal_tests::port::random;
 use pgimbal_tests::startup::PROTOCOL_3_2;
 use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::haproxy::HaProxy;
 use pgimbal_tests::{Login, WireClient};
 
 use super::setup::{Setup, app};
@@ -40,8 +41,8 @@ fn round(setup: &Setup, clients: &mut [(usize, WireClient)], found: &mut Vec<Can
     let mut left: Vec<usize> = (0..clients.len()).collect();
     while !left.is_empty() {
         let chosen = left.swap_remove(usize::from(random(256)) % left.len());
-        let through = usize::from(random(3));
         let (home, client) = &mut clients[chosen];
+        let through = usize::from(random(3));
         let start = Instant::now();
         client.cancel(setup.replica(through).port);
         let reply = client.read_reply();
@@ -107,4 +108,34 @@ fn replicas_a_cancel_meets_a_replica_that_cannot_reach_the_clients() {
     assert!(bystander.has_no_input());
     bystander.cancel(setup.replica(2).port);
     assert_eq!(bystander.read_reply().sqlstate(), "57014");
+}
+
+/// Many clients that reach whichever replica HAProxy chooses, as do their cancels, all at once: a
+/// query that is to be cancelled is, and one that is not runs to its end.
+#[test]
+fn replicas_behind_a_load_balancer_no_cancel_hits_another() {
+    let setup = Setup::start();
+    let balancer = HaProxy::before(&setup.deployment.replicas);
+    let server = &setup.cluster.nodes[0];
+    let run = |number: usize| {
+        let mut client = WireClient::tcp(balancer.port);
+        client.log_in(&app()).expect("a login");
+        for round in 0..20 {
+            if (number + round) % 2 == 0 {
+                client.ok("select pg_sleep(0.05)");
+                continue;
+            }
+            let query = format!("select pg_sleep(600) as q{number}_{round}");
+            client.start_query(&query);
+            eventually("the query runs", SOON, || server.running(&query) == 1);
+            client.cancel(balancer.port);
+            assert_eq!(client.read_reply().sqlstate(), "57014");
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..9 {
+            let run = &run;
+            scope.spawn(move || run(number));
+        }
+    });
 }
