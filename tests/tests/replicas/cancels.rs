@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use pgimbal_tests::haproxy::HaProxy;
 use pgimbal_tests::port::random;
 use pgimbal_tests::startup::PROTOCOL_3_2;
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::haproxy::HaProxy;
 use pgimbal_tests::{Login, WireClient};
 
 use super::setup::{Setup, app};
