@@ -35,7 +35,7 @@ use request::Dispatcher;
 use stats::PeerStats;
 
 pub use client::AskError;
-pub use hello::InstanceId;
+
 pub use key::{DeploymentKey, UnusableKey};
 pub use members::{PeerStatus, SILENT};
 pub use request::{Asked, Handlers, Kind};

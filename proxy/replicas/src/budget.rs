@@ -24,10 +24,11 @@ pub mod slots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::InstanceId;
 pub use evidence::{CLAIM_WITHIN, GRACE, SWEEP_AFTER};
 use message::{Message, NodeMessage};
 use node::NodeBudget;
-use slots::{Holding, Instance, Slots, Tenure};
+use slots::{Holding, Slots, Tenure};
 
 /// How many connections a replica may have to a server whose tokens it cannot use, from the margin
 /// that the budget leaves: enough to serve somebody.
@@ -49,7 +50,7 @@ const MAX_PEERS: usize = 2 * slots::MAX_SLOTS as usize;
 /// when [`Self::wants_change`] says so reads the store and writes what [`Self::change`] returns.
 #[derive(Debug)]
 pub struct Budget {
-    me: Instance,
+    me: InstanceId,
     of: u16,
     slots: Slots,
     held: Option<Holding>,
@@ -57,7 +58,7 @@ pub struct Budget {
     writing: Option<(u64, Instant)>,
     /// Since when each holder is known with its slot's counter.
     known: BTreeMap<Tenure, (u64, Instant)>,
-    peers: BTreeMap<Instance, Peer>,
+    peers: BTreeMap<InstanceId, Peer>,
     nodes: BTreeMap<Box<str>, NodeBudget>,
     serial: u64,
     speak_at: Option<Instant>,
@@ -116,7 +117,7 @@ impl Budget {
     /// Makes the budget of the replica `me`, which knows nothing yet, in a deployment of `of`
     /// slots (`max_replicas`).
     #[must_use]
-    pub fn new(me: Instance, of: u16) -> Self {
+    pub fn new(me: InstanceId, of: u16) -> Self {
         Self {
             me,
             of: of.clamp(1, slots::MAX_SLOTS),
@@ -273,7 +274,7 @@ impl Budget {
     /// being opened included, and could use `waiting` more. Tokens that it does not need leave it
     /// here: until the limit is in force nobody may open a connection.
     pub fn settle(&mut self, name: &str, used: u32, waiting: u32, now: Instant) -> Allowance {
-        let heard: BTreeSet<Instance> = self
+        let heard: BTreeSet<InstanceId> = self
             .others()
             .map(|holding| holding.tenure.holder)
             .filter(|holder| self.is_heard(*holder, now))
@@ -291,7 +292,7 @@ impl Budget {
         allowance
     }
 
-    fn is_heard(&self, who: Instance, now: Instant) -> bool {
+    fn is_heard(&self, who: InstanceId, now: Instant) -> bool {
         self.peers.get(&who).is_some_and(|peer| now - peer.heard_at < SILENT_AFTER)
     }
 

@@ -5,3 +5,6 @@
 
 pub mod budget;
 pub mod document;
+mod instance;
+
+pub use instance::InstanceId;

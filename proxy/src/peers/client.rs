@@ -14,9 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::hello::InstanceId;
 use super::request::Kind;
 use super::tls::PeerTls;
+use pgimbal_replicas::InstanceId;
 
 /// Time limit of one request, from the connection to the last byte of the answer.
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(2);

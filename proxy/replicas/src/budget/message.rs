@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::slots::{Instance, Tenure};
+use super::slots::Tenure;
+use crate::InstanceId;
 
 /// A replica's heartbeat of the budget, sent once a second and after each loan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who says it.
-    pub from: Instance,
+    pub from: InstanceId,
     /// Grows with each message of this replica: an older one that arrives later is passed over.
     pub serial: u64,
     /// The possession of a slot that it speaks for; `None` if it holds none.

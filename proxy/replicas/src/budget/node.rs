@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::account::Account;
 use super::evidence::{Evidence, GRACE};
 use super::message::Balance;
-use super::slots::{Instance, Tenure};
+use super::slots::Tenure;
 use super::{Allowance, Standing};
+use crate::InstanceId;
 
 /// What this replica owns, has lent and has borrowed on one server.
 #[derive(Debug, Default)]
@@ -171,7 +172,7 @@ impl NodeBudget {
         share: Option<u32>,
         bare: u32,
         now: Instant,
-        is_heard: impl Fn(Instance) -> bool,
+        is_heard: impl Fn(InstanceId) -> bool,
     ) -> (Allowance, bool) {
         let age = self.alive_at.map(|at| now.saturating_duration_since(at));
         self.lapsed |= age.is_none_or(|age| age > GRACE);

@@ -9,26 +9,15 @@
 //! both, and the slot is nobody's until all but one of them have left it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
+use pgimbal_auth::rotation::UnknownFields;
 use serde::{Deserialize, Serialize};
+
+use crate::InstanceId;
 
 /// The most slots that a deployment has: the peer id of a cancel key is slot + 1, and nobody runs
 /// more replicas of a proxy than this. It also bounds what a broken document costs.
 pub const MAX_SLOTS: u16 = 64;
-
-/// A process of the deployment: 64 random bits that it draws at its start.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
-#[serde(transparent)]
-pub struct Instance(pub u64);
-
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// One replica's possession of one slot, from its claim to its end. A replica that loses a slot and
 /// claims it again has another tenure.
@@ -39,7 +28,7 @@ pub struct Tenure {
     /// The slot's counter when it was claimed.
     pub since: u64,
     /// Who has claimed it.
-    pub holder: Instance,
+    pub holder: InstanceId,
 }
 
 /// The slots of a deployment, as they stand in the document of shared facts.
@@ -60,7 +49,7 @@ struct SlotState {
     /// Who holds it: nobody, one replica, or, after an edit by hand, several, so that it is
     /// nobody's.
     #[serde(default)]
-    holders: BTreeSet<Instance>,
+    holders: BTreeSet<InstanceId>,
     /// The holder may use one part of every budget of this many (its `max_replicas`).
     #[serde(default)]
     of: u16,
@@ -68,7 +57,7 @@ struct SlotState {
     #[serde(default)]
     swept: bool,
     #[serde(flatten)]
-    unknown: BTreeMap<String, serde_json::Value>,
+    unknown: UnknownFields,
 }
 
 /// A slot that has one holder, or is contested by several.
@@ -104,7 +93,7 @@ impl Slots {
     /// Returns what a replica holds; `None` if it holds nothing. A contested slot is returned as
     /// well ([`Holding::contested`]), an uncontested one first.
     #[must_use]
-    pub fn holding_of(&self, who: Instance) -> Option<Holding> {
+    pub fn holding_of(&self, who: InstanceId) -> Option<Holding> {
         let mine = self.holdings().filter(|holding| holding.tenure.holder == who);
         mine.min_by_key(|holding| (holding.contested, holding.tenure.slot))
     }
@@ -112,7 +101,7 @@ impl Slots {
     /// Whether `who` holds nothing, a slot alone, or a contested one of whose holders it is the
     /// least: the others leave it.
     #[must_use]
-    pub(super) fn is_least_holder(&self, who: Instance) -> bool {
+    pub(super) fn is_least_holder(&self, who: InstanceId) -> bool {
         let Some(mine) = self.holding_of(who) else { return true };
         let slot = mine.tenure.slot;
         self.holdings().filter(|h| h.tenure.slot == slot).all(|h| h.tenure.holder >= who)
@@ -122,7 +111,7 @@ impl Slots {
     /// part in `of` of every budget goes with it. `None` if `who` has one, none is free, or the
     /// parts of all holders together would be more than the whole.
     #[must_use]
-    pub fn claim(&self, who: Instance, of: u16) -> Option<Self> {
+    pub fn claim(&self, who: InstanceId, of: u16) -> Option<Self> {
         let of = of.clamp(1, MAX_SLOTS);
         let parts = self.states.values().filter(|state| !state.holders.is_empty());
         let parts = parts.map(|state| state.of.clamp(1, MAX_SLOTS)).chain([of]);
@@ -143,7 +132,7 @@ impl Slots {
     /// Returns the slots with the counter of `who`'s slot raised, which proves that nobody has
     /// taken it meanwhile. `None` if `who` holds none of its own.
     #[must_use]
-    pub fn renew(&self, who: Instance) -> Option<Self> {
+    pub fn renew(&self, who: InstanceId) -> Option<Self> {
         let holding = self.holding_of(who).filter(|holding| !holding.contested)?;
         self.changed(holding.tenure.slot, |_| {})
     }
@@ -151,7 +140,7 @@ impl Slots {
     /// Returns the slots without `who`, which must have no server connection any more. `None` if it
     /// holds nothing. `proven`: no server shows a process of a silent holder before it.
     #[must_use]
-    pub fn release(&self, who: Instance, proven: bool) -> Option<Self> {
+    pub fn release(&self, who: InstanceId, proven: bool) -> Option<Self> {
         let slot = self.holding_of(who)?.tenure.slot;
         self.changed(slot, |state| {
             state.holders.remove(&who);
@@ -203,15 +192,7 @@ impl SlotState {
             (a, b) => a.min(b),
         };
         self.swept |= other.swept;
-        for (name, theirs) in &other.unknown {
-            match self.unknown.get(name) {
-                // Any order will do that does not depend on who merges.
-                Some(ours) if ours.to_string() >= theirs.to_string() => {}
-                _ => {
-                    self.unknown.insert(name.clone(), theirs.clone());
-                }
-            }
-        }
+        self.unknown.merge(other.unknown.clone());
     }
 }
 
@@ -231,9 +212,9 @@ fn gcd(a: u128, b: u128) -> u128 {
 mod tests {
     use super::*;
 
-    const A: Instance = Instance(1);
-    const B: Instance = Instance(2);
-    const C: Instance = Instance(3);
+    const A: InstanceId = InstanceId(1);
+    const B: InstanceId = InstanceId(2);
+    const C: InstanceId = InstanceId(3);
 
     #[test]
     fn a_slot_is_claimed_renewed_released_and_swept() {
@@ -259,7 +240,7 @@ mod tests {
         let three = Slots::default().claim(A, 3).unwrap().claim(B, 3).unwrap();
         assert_eq!(three.claim(C, 2), None, "1/3 + 1/3 + 1/2");
         let four = three.claim(C, 4).unwrap();
-        assert_eq!(four.claim(Instance(4), 4), None, "2/3 + 1/4 + 1/4");
+        assert_eq!(four.claim(InstanceId(4), 4), None, "2/3 + 1/4 + 1/4");
         assert!(fit_in_whole((0..64).map(|_| 64)) && !fit_in_whole((0..65).map(|_| 64)));
         assert!(!fit_in_whole(1..=64));
     }
@@ -281,9 +262,11 @@ mod tests {
 
     #[test]
     fn fields_of_a_later_version_survive() {
-        let text = r#"{"0":{"counter":3,"since":2,"holders":[7],"of":4,"color":"red"}}"#;
-        let slots: Slots = serde_json::from_str(text).unwrap();
-        let slots = slots.renew(Instance(7)).unwrap();
+        let state =
+            r#"{"counter":3,"since":2,"holders":["0000000000000007"],"of":4,"color":"red"}"#;
+        let text = format!("{{\"0\":{state}}}");
+        let slots: Slots = serde_json::from_str(&text).unwrap();
+        let slots = slots.renew(InstanceId(7)).unwrap();
         let text = serde_json::to_string(&slots).unwrap();
         assert!(text.contains("\"color\":\"red\"") && text.contains("\"counter\":4"), "{text}");
     }

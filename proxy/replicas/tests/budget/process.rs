@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pgimbal_replicas::budget::slots::{Instance, Slots};
+use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::budget::slots::Slots;
 use pgimbal_replicas::budget::{Allowance, Budget, CLAIM_WITHIN};
 
 use crate::server::Server;
@@ -52,7 +53,7 @@ pub(crate) fn name(node: usize) -> String {
 
 impl Process {
     pub(crate) fn new(id: u64, of: u16, servers: &[Server], now: Instant) -> Self {
-        let mut budget = Budget::new(Instance(id), of);
+        let mut budget = Budget::new(InstanceId(id), of);
         for (node, server) in servers.iter().enumerate() {
             budget.handle_total(&name(node), server.total, now);
         }

@@ -329,7 +329,8 @@ impl World {
         self.pass(Duration::from_secs(240));
         for process in &self.processes {
             for (node, server) in self.servers.iter().enumerate() {
-                let status = process.budget.status(&name(node)).expect("a server");
+                let status = process.budget.status(&name(node));
+                let status = status.unwrap_or_else(|| panic!("no server {node}"));
                 assert_eq!(status.standing, Standing::Usable, "{} {status:?}", process.id);
                 assert_eq!((status.borrowed, status.lent), (0, 0), "{}", self.told(node));
                 assert_eq!(process.nodes[node].used(), server.total / u32::from(self.of));
