@@ -21,16 +21,18 @@ use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::accept::{self, AcceptContext, BindError};
+use crate::accept::{self, AcceptContext, BindError, Bound};
 use crate::admin::collect::{Collector, Phase, ProcessStats};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
+use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
 use crate::directory::PoolDirectory;
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
+use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
 use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
@@ -65,6 +67,9 @@ pub enum ServeError {
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The other replicas cannot be served.
+    #[error("peers: {0}")]
+    Peers(#[from] PeersError),
     /// A thread or a runtime cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -147,17 +152,21 @@ impl Prepared {
         mut signals: Signals,
         mut inherited: Inherited,
     ) -> Result<(), ServeError> {
-        let (listeners, http) = accept::bind(&self.config, &mut inherited)?;
+        let Bound { clients: listeners, http, peers } =
+            accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
         let mut passed_on = listeners.to_pass_on()?;
-        if let Some(http) = &http {
-            passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
+        for listener in http.iter().chain(&peers) {
+            passed_on.push((listener.try_clone()?.into(), SocketFile::Foreign));
         }
+        let (peers, peer_requests) = start_peers(&self.config, peers)?;
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
+        let control = Control::new(control);
+        let workers = Workers::start(&self, &process, control, &configs, peers.clone())?;
+        workers.serve_peers(peer_requests);
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
         if !inherited.is_take_over() {
@@ -180,6 +189,7 @@ impl Prepared {
         })?;
         process.enter(Phase::Serving);
         http.serve()?;
+        peers.set_ready(true);
         self.say_ready(&places, workers.senders.len());
         tell_ready(inherited);
         let mut requests = Requests { signals, control: requests };
@@ -188,6 +198,7 @@ impl Prepared {
             never = service_manager::keep_watchdog() => match never {},
         };
         process.enter(Phase::Draining);
+        peers.set_ready(false);
         if ending == Ending::TakenOver {
             http.end().await;
             accepting.leave();
@@ -371,6 +382,31 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// The requests of other replicas, by what they are about.
+struct PeerRequests {
+    cancels: mpsc::Receiver<Asked>,
+    commands: mpsc::Receiver<Asked>,
+    rows: mpsc::Receiver<Asked>,
+}
+
+/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
+fn start_peers(
+    config: &Config,
+    listener: Option<std::net::TcpListener>,
+) -> Result<(Peers, PeerRequests), PeersError> {
+    let mut handlers = Handlers::default();
+    let requests = PeerRequests {
+        cancels: handlers.on(Kind::Cancel),
+        commands: handlers.on(Kind::Command),
+        rows: handlers.on(Kind::Rows),
+    };
+    let peers = match listener {
+        Some(listener) => Peers::start(config, listener, handlers)?,
+        None => Peers::default(),
+    };
+    Ok((peers, requests))
+}
+
 /// The workers, and the handles through which they are reached.
 struct Workers {
     senders: Arc<[mpsc::UnboundedSender<Message>]>,
@@ -380,6 +416,7 @@ struct Workers {
     credentials: CredentialManager,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
+    cancel_keys: Arc<WrongKeyLimiter>,
     /// Limit of open files of the process.
     open_files: u64,
 }
@@ -390,6 +427,7 @@ impl Workers {
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
+        peers: Peers,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
@@ -423,8 +461,10 @@ impl Workers {
             })?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
-            .with_credentials(credentials.clone());
+            .with_credentials(credentials.clone())
+            .with_peers(peers.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
+        let cancel_keys = Arc::default();
         let common = Common {
             directory: Arc::clone(&prepared.directory),
             login: prepared.login.clone(),
@@ -432,7 +472,8 @@ impl Workers {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
-            cancel_keys: Arc::default(),
+            cancel_keys: Arc::clone(&cancel_keys),
+            peers,
             credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
@@ -443,7 +484,26 @@ impl Workers {
         }
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
-        Ok(Self { senders, threads, collector, clusters, credentials, console, logins, open_files })
+        Ok(Self {
+            senders,
+            threads,
+            collector,
+            clusters,
+            credentials,
+            console,
+            logins,
+            cancel_keys,
+            open_files,
+        })
+    }
+
+    /// Serves what other replicas ask.
+    fn serve_peers(&self, requests: PeerRequests) {
+        let PeerRequests { cancels, commands, rows } = requests;
+        let (senders, keys) = (Arc::clone(&self.senders), Arc::clone(&self.cancel_keys));
+        tokio::spawn(worker::serve_peer_cancels(cancels, senders, keys));
+        let console = Arc::clone(&self.console);
+        tokio::spawn(async move { console.serve_peers(commands, rows).await });
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.

@@ -16,6 +16,7 @@ mod hint;
 mod nodes;
 mod options;
 mod renewal;
+mod replicas;
 mod session;
 mod show;
 mod stats;
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 use crate::admin::collect::Collector;
 use crate::login::{Authenticated, ConsoleRole};
 
-use answer::{Fault, Row, notice};
+use answer::{Fault, Notices, Row, notice};
 use averages::Averages;
 use command::Command;
 pub use control::{Control, ControlRequest, MainTaskGone, Pace, ReloadRefused};
@@ -73,20 +74,30 @@ impl Console {
         self.averages.keep(&self.collector).await;
     }
 
-    /// Runs `command` and returns its rows. Notices go to `out`, ahead of the rows.
+    /// Runs `command`, on all replicas when it acts on all, and returns its rows. Notices go to
+    /// `out`, ahead of the rows.
     async fn run(
         &self,
         command: Command,
         role: ConsoleRole,
-        out: &mut Vec<u8>,
+        out: &mut Notices,
     ) -> Result<Vec<Row>, Fault> {
         if command.changes_something() && role != ConsoleRole::Admin {
             let fault = Fault::new(SqlState::INSUFFICIENT_PRIVILEGE, "permission denied");
             let who = "Only the users of admin_users may do this.";
             return Err(fault.hint(who));
         }
+        match self.has_peers() && command.acts_on_all() {
+            true => self.run_on_all(command, out).await,
+            false => self.run_here(command, out).await,
+        }
+    }
+
+    /// Runs `command`, whose user may, on this replica alone.
+    async fn run_here(&self, command: Command, out: &mut Notices) -> Result<Vec<Row>, Fault> {
         match command {
             Command::Show(table) => Ok(self.show(table, out).await),
+            Command::ShowAll(table) => Ok(self.show_all(table, out).await),
             Command::Reload => self.reload(out).await,
             Command::Shutdown(pace) => {
                 self.control.shutdown(pace).await?;
@@ -106,7 +117,7 @@ impl Console {
     }
 
     /// A reload's outcome goes into notices, because the answer has no rows, as PgBouncer's.
-    async fn reload(&self, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
+    async fn reload(&self, out: &mut Notices) -> Result<Vec<Row>, Fault> {
         let reloaded = self.control.reload().await?.map_err(|refused| {
             Fault::new(SqlState::CONFIG_FILE_ERROR, refused.to_string())
                 .hint("Nothing was changed. Correct the configuration and say RELOAD again.")

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use hyper::body::Bytes;
+use pgimbal_replicas::InstanceId;
 use serde::{Deserialize, Serialize};
 
 /// Longest name and version of a peer that is kept, in bytes.
