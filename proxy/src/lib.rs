@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod dial;
 pub mod directory;
 pub mod inherited;
+pub mod facts;
 pub mod logging;
 pub mod login;
 mod names;
