@@ -14,6 +14,8 @@ use pgimbal_config::{Config, StoreKind};
 mod file;
 #[path = "store/kubernetes.rs"]
 mod kubernetes;
+#[path = "store/vault.rs"]
+mod vault;
 
 /// Longer than a loaded machine needs for what should happen at once.
 const SOON: Duration = Duration::from_secs(15);

@@ -268,6 +268,50 @@ impl Kubernetes {
         path
     }
 
+    /// A command that runs `command` as in a pod, with its environment and arguments: the API server
+    /// is where `KUBERNETES_SERVICE_HOST` says, and `files` are the service account's. They may be
+    /// changed while it runs.
+    ///
+    /// # Panics
+    /// When this user is not root, who may make a mount namespace.
+    #[must_use]
+    pub fn in_pod(&self, files: &Path, command: &Command) -> Command {
+        assert!(rustix::process::geteuid().is_root(), "a mount namespace takes root");
+        // The namespace's own /run, with nothing else in it.
+        let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/secrets/kubernetes.io && \
+                      ln -s \"$0\" /run/secrets/kubernetes.io/serviceaccount && exec \"$@\"";
+        let mut pod = Command::new("unshare");
+        pod.args(["--mount", "sh", "-c", script]).arg(files);
+        pod.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => pod.env(name, value),
+                None => pod.env_remove(name),
+            };
+        }
+        if let Some(directory) = command.get_current_dir() {
+            pod.current_dir(directory);
+        }
+        pod.env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+        pod.env("KUBERNETES_SERVICE_PORT", self.port.to_string());
+        pod
+    }
+
+    /// Writes the files of a service account into `directory`, for [`Kubernetes::in_pod`].
+    ///
+    /// # Panics
+    /// When a file cannot be written.
+    pub fn write_service_account(&self, directory: &Path, namespace: &str, token: &str) {
+        let files = [
+            ("namespace", namespace),
+            ("token", token),
+            ("ca.crt", self.certificates.authority.as_str()),
+        ];
+        for (name, text) in files {
+            std::fs::write(directory.join(name), text).expect("a file");
+        }
+    }
+
     /// Forgets etcd's history up to now: a watch that begins before is answered 410.
     ///
     /// # Panics

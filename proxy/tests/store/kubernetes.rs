@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ use super::{
 };
 
 const NAME: &str = "facts";
+/// The file in which a pod says what it meets.
+const SAID: &str = "PGIMBAL_TEST_SAID";
 const ALL: [&str; 4] = ["get", "list", "watch", "update"];
 
 /// A namespace with an empty Secret, and a service account with `verbs` on it.
@@ -132,6 +135,7 @@ fn kubernetes_names_each_right_that_is_missing() {
         let read = eventually("it may read", async || store.read().await.ok()).await;
         let error = store.check_rights().await.unwrap_err().to_string();
         assert!(error.contains("to watch, update it"), "{error}");
+        soon("it is looked at now and then", store.changed()).await;
         let error = store.replace(b"x", &read.version).await.unwrap_err();
         assert!(error.to_string().contains("account to update it"), "{error}");
         allow(&ALL);
@@ -225,6 +229,50 @@ fn kubernetes_does_not_wait_for_an_api_server_that_is_away_and_sees_it_come_back
         let conflict = store.replace(b"x", &at).await.unwrap_err();
         assert!(conflict.is_conflict(), "{conflict}");
         store.replace(b"after", &read.version).await.unwrap();
+    });
+}
+
+#[test]
+fn kubernetes_is_reached_as_a_pod_does_and_the_token_is_read_again() {
+    let kubernetes = Kubernetes::shared();
+    let place = Place::new(kubernetes, &ALL);
+    let files = directory("service-account");
+    kubernetes.write_service_account(&files, &place.namespace, "a-token-that-has-expired");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "kubernetes::a_pod", "--ignored"]);
+    let log = files.join("log");
+    let mut pod = kubernetes.in_pod(&files, &command);
+    pod.env(SAID, &log).stdout(std::process::Stdio::null());
+    let mut pod = pod.spawn().unwrap();
+    pgimbal_tests::eventually("its token is refused", super::SOON, || {
+        assert!(pod.try_wait().unwrap().is_none(), "it has ended");
+        std::fs::read_to_string(&log).is_ok_and(|said| said.contains("does not accept"))
+    });
+    let token = kubernetes.service_account(&place.namespace, "renewed");
+    kubernetes.allow(&place.namespace, "renewed", NAME, &ALL);
+    kubernetes.write_service_account(&files, &place.namespace, &token);
+    assert!(pod.wait().unwrap().success());
+    let secret = kubernetes.secret(&place.namespace, NAME);
+    assert_eq!(secret["data"]["document"], encoded(b"from a pod"));
+}
+
+#[test]
+#[ignore = "it is the pod of the test above"]
+fn a_pod() {
+    let log = std::env::var_os(SAID).expect("a file");
+    let mut config = Config::default();
+    config.store.kind = StoreKind::Kubernetes;
+    config.store.secret = NAME.to_owned();
+    block_on(async {
+        let store = Store::new(&config).unwrap();
+        let at = eventually("its token is good", async || match store.read().await {
+            Ok(read) => Some(read.version),
+            Err(error) => {
+                std::fs::write(&log, error.to_string()).unwrap();
+                None
+            }
+        });
+        store.replace(b"from a pod", &at.await).await.unwrap();
     });
 }
 

@@ -1,8 +1,10 @@
 //! The watch of the Secret: a hint that somebody has written it, soon after.
 //!
-//! Each watch begins without a version, so that the API server first tells the Secret as it is. So
-//! nothing that happened in between is missed, and a version that is too old (410 Gone) only ends a
-//! watch.
+//! Each watch begins at version 0, which is whatever the API server has in its cache: it tells the
+//! Secret as it is there, and then each change. So nothing that happened in between is missed, a
+//! watch is never too old to begin (410 Gone), and at worst a state that is known is told again.
+//! Without a version it would wait until its cache is fresh, which lasts for ever after a restart
+//! on an etcd that does not tell its progress (before 3.4.25).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +13,10 @@ use http_body_util::BodyExt;
 use pgimbal_config::Backoff;
 use serde::Deserialize;
 
+use super::Secret;
 use super::api_server::Request;
-use super::{Secret, StoreError};
-use crate::store::{LIMIT, POLL};
+use crate::store::document::{LIMIT, POLL};
+use crate::store::error::StoreError;
 
 /// How long the API server lets a watch last. One that is silent for longer is dead: its connection
 /// broke without a word.
@@ -34,15 +37,17 @@ pub(super) async fn run(secret: Arc<Secret>) {
     loop {
         match watch(&secret, &mut pauses).await {
             Ok(()) => {}
+            // An API server that has just started forbids everything for a moment.
             Err(error @ StoreError::Forbidden { .. }) => {
-                if !std::mem::replace(&mut told, true) {
+                let pause = pauses.grow(POLL);
+                if pause > LONGEST_PAUSE && !std::mem::replace(&mut told, true) {
                     tracing::warn!(
                         %error, rules = error.hint().unwrap_or_default(),
                         "the store's Secret may not be watched; it is read every {} s instead",
                         POLL.as_secs()
                     );
                 }
-                tokio::time::sleep(POLL).await;
+                tokio::time::sleep(pause).await;
                 secret.changed.notify_one();
                 continue;
             }
@@ -56,7 +61,7 @@ pub(super) async fn run(secret: Arc<Secret>) {
 /// One watch, to its end. An event ends the series of failures.
 async fn watch(secret: &Secret, pauses: &mut Backoff) -> Result<(), StoreError> {
     let path = format!(
-        "{}?watch=true&fieldSelector=metadata.name%3D{}&timeoutSeconds={}",
+        "{}?watch=true&resourceVersion=0&fieldSelector=metadata.name%3D{}&timeoutSeconds={}",
         secret.folder(),
         secret.name,
         LONGEST.as_secs()
