@@ -19,10 +19,7 @@ const PHASE: Duration = Duration::from_millis(800);
 
 fn start() -> Setup {
     Setup::before(Cluster::start(1), |_, config| {
-        config
-            .cluster("max_server_connections", BUDGET)
-            .set("max_replicas", 3)
-            .set("max_held", 1000)
+        config.cluster("max_server_connections", BUDGET).set("max_replicas", 3)
     })
 }
 
@@ -53,7 +50,7 @@ fn never_above(watched: &Watched) {
 fn replicas_together_never_exceed_the_budget_of_a_server() {
     let mut setup = start();
     let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
-    let load = Load::start(&setup.deployment, CLIENTS, &work());
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
     // Whatever one does not need, the others get.
     for active in [[14, 14, 14], [14, 0, 0], [0, 14, 2], [2, 2, 14], [14, 14, 14]] {
         phase(&load, active);
@@ -86,7 +83,7 @@ fn replicas_together_never_exceed_the_budget_of_a_server() {
 fn replicas_tokens_of_a_killed_one_come_back() {
     let mut setup = start();
     let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
-    let load = Load::start(&setup.deployment, CLIENTS, &work());
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
     // The third has most of the tokens when it is killed.
     phase(&load, [0, 0, 14]);
     setup.deployment.replicas[2].kill();
@@ -118,7 +115,7 @@ fn replicas_tokens_of_a_killed_one_come_back() {
 fn replicas_one_that_starts_without_the_store_takes_no_more_than_the_margin() {
     let mut setup = start();
     let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
-    let load = Load::start(&setup.deployment, CLIENTS, &work());
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
     phase(&load, [14, 14, 0]);
     // It has never had a slot that it could know of, and cannot ask anybody.
     setup.deployment.replicas[2].kill();

@@ -1,29 +1,49 @@
 //! What an operator says at one replica holds at all of them, and after restarts.
 
+use std::thread::JoinHandle;
+
 use pgimbal_tests::cluster::{Cluster, End};
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{Relay, WireClient};
+use pgimbal_tests::{Relay, Reply, WireClient};
 
 use super::setup::{Setup, app, rows};
 
 const INSERT: &str = "insert into writes values ('x')";
 
-/// Waits until a write waits at `replica`, and returns its client.
-fn held(setup: &Setup, replica: usize) -> WireClient {
-    eventually("the replica holds", SOON, || !setup.is_writable(replica));
-    let mut client = setup.client(replica);
-    client.start_query(INSERT);
-    setup.replica(replica).wait_for_waiting(1);
-    client
+/// A client whose write waits.
+struct Held(JoinHandle<Reply>);
+
+impl Held {
+    /// Waits until `replica` holds, and starts a client there. Where nobody has logged in before,
+    /// its login waits: what the server would say of itself is not known.
+    fn at(setup: &Setup, replica: usize) -> Self {
+        eventually("the replica holds", SOON, || !setup.is_writable(replica));
+        let port = setup.replica(replica).port;
+        let held = Self(std::thread::spawn(move || {
+            let mut client = WireClient::tcp(port);
+            client.set_timeout(SOON * 4);
+            client.log_in(&app()).expect("a login");
+            client.query(INSERT)
+        }));
+        setup.replica(replica).wait_for_waiting(1);
+        assert!(!held.0.is_finished(), "nobody waited");
+        held
+    }
+
+    /// The write is done.
+    fn written(self) {
+        let reply = self.0.join().expect("a client");
+        assert_eq!(reply.no_error().commands(), ["INSERT 0 1"]);
+    }
 }
 
-fn written(mut client: WireClient) {
-    assert_eq!(client.read_reply().no_error().commands(), ["INSERT 0 1"]);
+fn start() -> Setup {
+    Setup::with(|config| config.cluster("failover_hold", "\"60s\""))
 }
 
 #[test]
 fn replicas_hold_and_resume_at_one_act_on_all() {
-    let setup = Setup::start();
+    let setup = start();
     let answers = setup.command(0, "hold c");
     let mut names: Vec<String> = answers.iter().map(|row| row["replica"].clone()).collect();
     names.sort_unstable();
@@ -32,9 +52,9 @@ fn replicas_hold_and_resume_at_one_act_on_all() {
     for replica in 0..3 {
         assert!(!setup.is_writable(replica), "r{}", replica + 1);
     }
-    let clients: Vec<WireClient> = (0..3).map(|replica| held(&setup, replica)).collect();
+    let clients: Vec<Held> = (0..3).map(|replica| Held::at(&setup, replica)).collect();
     setup.command(1, "resume c");
-    clients.into_iter().for_each(written);
+    clients.into_iter().for_each(Held::written);
     // Said by whom it may: the last word counts everywhere.
     for (by, command, writable) in
         [(2, "hold c", false), (0, "resume", true), (1, "hold c", false), (1, "resume c", true)]
@@ -50,24 +70,24 @@ fn replicas_hold_and_resume_at_one_act_on_all() {
 
 #[test]
 fn replicas_hold_outlives_restarts_and_reaches_who_was_away() {
-    let mut setup = Setup::start();
+    let mut setup = start();
     // The third is not there, the second cannot be reached: it hears it from the store.
     setup.deployment.replicas[2].kill();
     setup.deployment.links_of(1).for_each(Relay::cut);
     setup.command(0, "hold c");
     eventually("r2 has read it from the store", SOON, || !setup.is_writable(1));
     setup.deployment.replicas[2].restart();
-    let client = held(&setup, 2);
+    let left = Held::at(&setup, 2);
     setup.deployment.heal();
     // All of them end at once, and nobody is left who could tell.
     for replica in &mut setup.deployment.replicas {
         replica.kill();
     }
-    drop(client);
+    assert!(left.0.join().is_err(), "it had an answer");
     for replica in &mut setup.deployment.replicas {
         replica.restart();
     }
-    let clients: Vec<WireClient> = (0..3).map(|replica| held(&setup, replica)).collect();
+    let clients: Vec<Held> = (0..3).map(|replica| Held::at(&setup, replica)).collect();
     setup.deployment.wait_until_joined();
     // RESUME while one is not there.
     setup.deployment.replicas[1].kill();
@@ -77,27 +97,28 @@ fn replicas_hold_outlives_restarts_and_reaches_who_was_away() {
     setup.client(1).ok(INSERT);
     for (replica, client) in clients.into_iter().enumerate().filter(|(index, _)| *index != 1) {
         setup.wait_until_writable(replica);
-        written(client);
+        client.written();
     }
 }
 
 #[test]
 fn replicas_hold_reaches_the_others_while_the_store_is_away() {
-    let mut setup = Setup::start();
+    let mut setup = start();
     setup.deployment.take_store_away();
     setup.command(1, "hold c");
-    let clients: Vec<WireClient> = (0..3).map(|replica| held(&setup, replica)).collect();
+    let clients: Vec<Held> = (0..3).map(|replica| Held::at(&setup, replica)).collect();
     // One that restarts learns it from the others.
     setup.deployment.replicas[0].restart();
     setup.deployment.wait_until_joined();
-    drop(held(&setup, 0));
+    let again = Held::at(&setup, 0);
     setup.deployment.bring_store_back();
     eventually("the store knows it", SOON, || {
         std::fs::metadata(setup.deployment.store_file()).is_ok()
     });
     setup.command(2, "resume");
-    clients.into_iter().skip(1).for_each(written);
-    setup.wait_until_writable(0);
+    // The first one's connection ended with its replica.
+    clients.into_iter().skip(1).for_each(Held::written);
+    again.written();
 }
 
 #[test]

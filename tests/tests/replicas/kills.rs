@@ -21,7 +21,7 @@ fn fake_time() -> PathBuf {
 fn replicas_a_kill_is_noticed_by_its_own_clients_only() {
     let mut setup = Setup::start();
     let work = Work { pause: Duration::from_millis(5), ..reads() };
-    let load = Load::start(&setup.deployment, 4, &work);
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], 4, &work);
     load.wait_until_each_is_served();
     for round in 0..2 {
         // The others' clients are served while it is away and when it is back.
@@ -80,7 +80,7 @@ fn replicas_a_clock_that_is_an_hour_off_changes_nothing() {
         1 => config.through(&launcher),
         _ => config,
     });
-    let load = Load::start(&setup.deployment, 3, &reads());
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], 3, &reads());
     load.wait_until_each_is_served();
     // Decisions of the one that is ahead do not win over later ones of the others.
     for (by, command, writable) in

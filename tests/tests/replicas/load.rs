@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pgimbal_tests::server::Server;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Deployment, Login, WireClient};
 
 /// How many queries a client runs before it logs in anew.
-const QUERIES_OF_A_LOGIN: u64 = 50;
+const QUERIES_OF_A_LOGIN: u64 = 150;
 
 /// Clients that run queries without a pause, a thread each.
 pub(super) struct Load {
@@ -35,8 +36,11 @@ pub(super) struct Seen {
     pub(super) done: u64,
     /// Errors, each with the replica.
     pub(super) errors: Vec<String>,
-    /// The longest times from a query, or a login, to its answer, the longest first.
+    /// The longest times from a query to its answer, the longest first. A login is not counted: most
+    /// of it is this process's own work.
     pub(super) longest: Vec<Duration>,
+    /// The longest time of a client that works without pgimbal: what the machine takes.
+    pub(super) longest_without: Duration,
 }
 
 struct Shared {
@@ -49,8 +53,13 @@ struct Shared {
 }
 
 impl Load {
-    /// Starts `clients` clients of each replica.
-    pub(super) fn start(deployment: &Deployment, clients: usize, work: &Work) -> Self {
+    /// Starts `clients` clients of each replica, and one of `server` itself for comparison.
+    pub(super) fn start(
+        deployment: &Deployment,
+        server: &Server,
+        clients: usize,
+        work: &Work,
+    ) -> Self {
         let replicas = deployment.replicas.len();
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
@@ -58,7 +67,8 @@ impl Load {
             done: (0..replicas * clients).map(|_| AtomicU64::new(0)).collect(),
             seen: Mutex::default(),
         });
-        let mut threads = Vec::new();
+        let (compared, sql, mut direct) = (Arc::clone(&shared), work.sql, server.superuser());
+        let mut threads = vec![thread::spawn(move || compared.run_without(&mut direct, sql))];
         for (replica, proxy) in deployment.replicas.iter().enumerate() {
             for number in 0..clients {
                 let (shared, work, port) = (Arc::clone(&shared), work.clone(), proxy.port);
@@ -109,12 +119,18 @@ impl Load {
 }
 
 impl Seen {
-    /// Asserts that nobody saw an error, and nobody waited longer than `limit`.
+    /// Asserts that nobody saw an error, and nobody waited longer than `limit` and what the machine
+    /// takes for a few queries.
     #[track_caller]
     pub(super) fn nothing_but_answers(&self, limit: Duration) {
         assert!(self.errors.is_empty(), "{} errors: {:?}", self.errors.len(), self.errors);
         assert!(self.done > 0, "nobody was served");
         let longest = self.longest.first().copied().unwrap_or_default();
+        eprintln!(
+            "{} answers, the longest after {longest:?}; without pgimbal after {:?}",
+            self.done, self.longest_without
+        );
+        let limit = limit + 4 * self.longest_without;
         assert!(longest <= limit, "somebody waited {longest:?}: {:?}", self.longest);
     }
 }
@@ -138,10 +154,9 @@ impl Shared {
                 thread::sleep(Duration::from_millis(10));
                 continue;
             }
-            let start = Instant::now();
             let done = self.done[client.index].load(Ordering::Relaxed);
             match step(&mut connection, client.port, work, done) {
-                Ok(()) => self.answered(client.index, start.elapsed()),
+                Ok(took) => self.answered(client.index, took),
                 Err(error) => {
                     connection = None;
                     self.seen().errors.push(format!("r{}: {error}", client.replica + 1));
@@ -149,6 +164,21 @@ impl Shared {
                 }
             }
             thread::sleep(work.pause);
+        }
+    }
+
+    /// Runs the queries on the server itself.
+    fn run_without(&self, direct: &mut WireClient, sql: &str) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            // The test may have ended the server.
+            if direct.try_query(sql).is_err() {
+                return;
+            }
+            let mut seen = self.seen();
+            seen.longest_without = seen.longest_without.max(start.elapsed());
+            drop(seen);
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -164,13 +194,13 @@ impl Shared {
     }
 }
 
-/// Runs one query, after a login where one is due.
+/// Runs one query, after a login where one is due, and returns how long the query took.
 fn step(
     connection: &mut Option<WireClient>,
     port: u16,
     work: &Work,
     done: u64,
-) -> Result<(), String> {
+) -> Result<Duration, String> {
     if done % QUERIES_OF_A_LOGIN == QUERIES_OF_A_LOGIN - 1 {
         *connection = None;
     }
@@ -182,9 +212,10 @@ fn step(
             connection.insert(client)
         }
     };
+    let start = Instant::now();
     let reply = client.try_query(work.sql).map_err(|error| error.to_string())?;
     match reply.errors().first() {
         Some(error) => Err(format!("{error:?}")),
-        None => Ok(()),
+        None => Ok(start.elapsed()),
     }
 }

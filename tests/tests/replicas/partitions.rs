@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(1500);
 #[test]
 fn replicas_clients_see_nothing_while_links_break() {
     let setup = Setup::start();
-    let load = Load::start(&setup.deployment, 4, &reads());
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], 4, &reads());
     load.wait_until_each_is_served();
     let deployment = &setup.deployment;
     // One direction of one link after the other: each side sees something else.
@@ -53,7 +53,7 @@ fn replicas_clients_see_nothing_while_links_break() {
 #[test]
 fn replicas_clients_see_nothing_while_peers_and_store_are_away() {
     let setup = Setup::start();
-    let load = Load::start(&setup.deployment, 4, &reads());
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], 4, &reads());
     load.wait_until_each_is_served();
     let deployment = &setup.deployment;
     deployment.take_store_away();

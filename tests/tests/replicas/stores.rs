@@ -65,7 +65,7 @@ impl Store for Vault {
 /// Clients see nothing while it is away, and what was decided meanwhile is in it afterwards.
 fn goes_away_and_comes_back(mut setup: Setup, mut store: impl Store) {
     eventually("the store has a document", SOON, || !store.version().is_empty());
-    let load = Load::start(&setup.deployment, 3, &reads());
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], 3, &reads());
     load.wait_until_each_is_served();
     store.take_away();
     always("nobody sees an error", AWAY / 2, || load.errors().is_empty());
