@@ -26,9 +26,10 @@ use crate::admin::collect::{Collector, Phase, ProcessStats};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
 use crate::cancel_keys::WrongKeyLimiter;
-use crate::credentials::{self, CredentialManager};
+use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
+use crate::facts::Facts;
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
@@ -37,6 +38,7 @@ use crate::pending_logins::PendingLogins;
 use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
+use crate::store::StoreError;
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::{Clusters, PreparedClusters};
 use crate::worker::{self, Channels, Common, Message};
@@ -64,6 +66,9 @@ pub enum ServeError {
     /// The directory `state_dir` cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// The store of the replicas' facts cannot be used as it is configured.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -81,7 +86,7 @@ impl ServeError {
     /// exit code is 1 then.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
+        !matches!(self, Self::Bind(_) | Self::Start(_))
     }
 }
 
@@ -102,7 +107,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares `state_dir` (makes it, and the file of the salt key, when they are missing), reads
+    /// Prepares `state_dir` (makes it when it is missing), reads
     /// the files that the configuration names and derives what logins need. `overrides` is kept for
     /// reloads. Nothing is bound and no server is asked yet.
     ///
@@ -112,7 +117,8 @@ impl Prepared {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::prepare(directory)?;
         }
-        let salts = credentials::salt_key(&config);
+        // Until the facts say which salts the deployment has.
+        let salts = SaltKey::new(rand::random());
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
@@ -160,12 +166,18 @@ impl Prepared {
             passed_on.push((listener.try_clone()?.into(), SocketFile::Foreign));
         }
         let (peers, peer_requests) = start_peers(&self.config, peers)?;
+        let facts = Facts::start(&self.config)?;
+        if signals.until_shutdown(facts.ready()).await.is_none() {
+            listeners.abandon();
+            return Ok(());
+        }
+        self.follow_salts(&facts)?;
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
         let control = Control::new(control);
-        let workers = Workers::start(&self, &process, control, &configs, peers.clone())?;
+        let workers = Workers::start(&self, &process, control, &configs, peers.clone(), &facts)?;
         workers.serve_peers(peer_requests);
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
@@ -209,6 +221,18 @@ impl Prepared {
         let times = DrainTimes { delay, grace };
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        facts.finish().await;
+        Ok(())
+    }
+
+    /// Checks clients with the salts of the deployment; no effect when it does already. The
+    /// verifiers of the passwords in the configuration are made anew.
+    fn follow_salts(&mut self, facts: &Facts) -> Result<(), ContextError> {
+        let salts = facts.salt_key();
+        if salts.salt(b"") != self.salts.salt(b"") {
+            self.login.replace(LoginContext::new(Arc::clone(&self.config), salts.clone())?);
+            self.salts = salts;
+        }
         Ok(())
     }
 
@@ -242,10 +266,17 @@ impl Prepared {
         listeners: Vec<(OwnedFd, SocketFile)>,
     ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
+        let mut published = workers.facts.document();
         let mut take_over = None;
         let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
+                Ok(()) = published.changed() => {
+                    published.mark_unchanged();
+                    if let Err(cause) = self.follow_salts(&workers.facts) {
+                        tracing::error!("clients are checked with the salts of before: {cause}");
+                    }
+                }
                 outcome = outcome_of(&mut take_over) => match outcome {
                     Outcome::Serves(pid) => {
                         tracing::info!(pid, "another process has taken over");
@@ -414,6 +445,7 @@ struct Workers {
     collector: Collector,
     clusters: Clusters,
     credentials: CredentialManager,
+    facts: Facts,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
     cancel_keys: Arc<WrongKeyLimiter>,
@@ -428,6 +460,7 @@ impl Workers {
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
         peers: Peers,
+        facts: &Facts,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
@@ -443,22 +476,26 @@ impl Workers {
         }
         let senders: Arc<[_]> = senders.into();
         let to_workers = Arc::clone(&senders);
-        let credentials =
-            CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
-                tell_all(&to_workers, || Message::Credential {
-                    role: Arc::clone(role),
-                    event: event.clone(),
-                });
-            })?;
+        let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
+            tell_all(&to_workers, || Message::Credential {
+                role: Arc::clone(role),
+                event: event.clone(),
+            });
+        })?;
         let counts = prepared.directory.cluster_counts();
         let to_workers = Arc::clone(&senders);
-        let clusters =
-            Clusters::start(&prepared.config, counts, &credentials, move |cluster, view| {
+        let clusters = Clusters::start(
+            &prepared.config,
+            counts,
+            &credentials,
+            facts,
+            move |cluster, view| {
                 tell_all(&to_workers, || Message::Topology {
                     cluster: Arc::clone(cluster),
                     view: Arc::clone(view),
                 });
-            })?;
+            },
+        )?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
@@ -484,12 +521,14 @@ impl Workers {
         }
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
+        let facts = facts.clone();
         Ok(Self {
             senders,
             threads,
             collector,
             clusters,
             credentials,
+            facts,
             console,
             logins,
             cancel_keys,

@@ -45,13 +45,18 @@ impl Store {
     /// [`StoreError::Unusable`] when the configuration cannot work: a directory, a kubeconfig, a
     /// certificate or an address that cannot be used.
     pub fn new(config: &Config) -> Result<Self, StoreError> {
-        let driver = match config.store.kind {
+        // What a restart must not forget is kept in `state_dir`, if there is one.
+        let kind = match config.store.kind {
+            StoreKind::Memory if config.credentials.state_dir.is_some() => StoreKind::File,
+            kind => kind,
+        };
+        let driver = match kind {
             StoreKind::Memory => Driver::Memory(MemoryStore::default()),
             StoreKind::File => Driver::File(FileStore::new(config)?),
             StoreKind::Kubernetes => Driver::Kubernetes(KubernetesStore::new(config)?),
             StoreKind::Vault => Driver::Vault(VaultStore::new(config)?),
         };
-        Ok(Self { kind: config.store.kind, driver })
+        Ok(Self { kind, driver })
     }
 
     /// Takes what a reload has changed: the Vault's address, login and certificates. The options of
