@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use crate::accept::{self, AcceptContext, BindError, Bound};
-use crate::admin::collect::{Collector, Phase, ProcessStats};
+use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
 use crate::cancel_keys::WrongKeyLimiter;
@@ -464,17 +464,7 @@ impl Workers {
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
-        let mut senders = Vec::new();
-        let mut askers = Vec::new();
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            let (tell, messages) = mpsc::unbounded_channel();
-            let (ask, snapshots) = mpsc::unbounded_channel();
-            senders.push(tell);
-            askers.push(ask);
-            channels.push(Channels { messages, snapshots });
-        }
-        let senders: Arc<[_]> = senders.into();
+        let (senders, askers, channels) = channels(count);
         let to_workers = Arc::clone(&senders);
         let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
             tell_all(&to_workers, || Message::Credential {
@@ -625,6 +615,26 @@ async fn outcome_of(take_over: &mut Option<TakeOver>) -> Outcome {
         Some(take_over) => take_over.outcome().await,
         None => std::future::pending().await,
     }
+}
+
+/// The channels of so many workers: for messages, for snapshots, and their receiving ends.
+#[expect(clippy::type_complexity, reason = "three lists, taken apart at once")]
+fn channels(
+    count: u16,
+) -> (
+    Arc<[mpsc::UnboundedSender<Message>]>,
+    Vec<mpsc::UnboundedSender<SnapshotRequest>>,
+    Vec<Channels>,
+) {
+    let (mut senders, mut askers, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (tell, messages) = mpsc::unbounded_channel();
+        let (ask, snapshots) = mpsc::unbounded_channel();
+        senders.push(tell);
+        askers.push(ask);
+        channels.push(Channels { messages, snapshots });
+    }
+    (senders.into(), askers, channels)
 }
 
 /// Sends every worker a message.

@@ -213,7 +213,7 @@ fn hello_of(instance: InstanceId, port: u16) -> Vec<u8> {
         instance,
         name: "fake".to_owned(),
         version: "0".to_owned(),
-        port,
+        listen: ([0, 0, 0, 0], port).into(),
         you: None,
         ready: true,
         peer_id: None,

@@ -10,8 +10,8 @@ use super::control::Pace;
 use super::credentials::{self, CredentialCommand};
 use super::hint;
 use super::nodes::{self, ClusterCommand};
+use super::peers::{REPLICA, RESULTS};
 use super::renewal::{self, RenewalCommand};
-use super::replicas::{REPLICA, RESULTS};
 
 /// Length of the part of an unknown command that an error repeats, in characters.
 const QUOTED: usize = 40;

@@ -6,8 +6,8 @@ use pgimbal_wire::error::Severity;
 use super::Console;
 use super::answer::{Cell, Column, Notices, Row, int, notice, text};
 use super::command::{HELP, Show};
-use super::{connections, credentials, nodes, options, replicas, stats};
-use crate::admin::collect::{Detail, Snapshot};
+use super::{connections, credentials, nodes, options, peers, stats};
+use crate::admin::collect::{Detail, Phase, Snapshot};
 
 const HELP_COLUMNS: &[Column] = &[text("command"), text("meaning")];
 const LISTS: &[Column] = &[text("list"), int("items")];
@@ -47,8 +47,8 @@ impl Show {
             Self::Help => HELP_COLUMNS,
             Self::Lists => LISTS,
             Self::Nodes => nodes::NODES,
-            Self::Peers => replicas::PEERS,
-            Self::PgbouncerPeers => replicas::PGBOUNCER_PEERS,
+            Self::Peers => peers::PEERS,
+            Self::PgbouncerPeers => peers::PGBOUNCER_PEERS,
             Self::Pools => stats::POOLS,
             Self::Questions => stats::QUESTIONS,
             Self::Servers => connections::SERVERS,
@@ -77,8 +77,11 @@ impl Console {
                 return credentials::rows(&self.collector.credentials().status().await);
             }
             Show::Failovers => return nodes::failovers(&self.collector.clusters().status().await),
-            Show::Peers => return self.peers(),
-            Show::PgbouncerPeers => return self.pgbouncer_peers(),
+            Show::Peers => {
+                let ready = self.collector.process().phase() == Phase::Serving;
+                return peers::peers(self.collector.peers(), ready);
+            }
+            Show::PgbouncerPeers => return peers::pgbouncer_peers(self.collector.peers()),
             Show::Nodes => return nodes::nodes(&self.collector.clusters().status().await),
             Show::Help => {
                 return HELP.iter().map(|(c, m)| vec![(*c).into(), (*m).into()]).collect();
