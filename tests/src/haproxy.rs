@@ -57,20 +57,22 @@ impl HaProxy {
         balancer
     }
 
-    /// Whether it sends clients to the pgimbal of this number.
-    ///
-    /// # Panics
-    /// When it does not answer.
+    /// Whether it sends clients to the pgimbal of this number; `false` too when it does not say.
     #[must_use]
     pub fn is_up(&self, number: usize) -> bool {
-        let mut socket =
-            UnixStream::connect(self.directory.join("stats")).expect("haproxy's own socket");
-        socket.write_all(b"show stat\n").expect("a question");
-        let mut table = String::new();
-        socket.read_to_string(&mut table).expect("an answer");
         let row = format!("replicas,r{number},");
-        let row = table.lines().find(|line| line.starts_with(&row)).expect("a row of the replica");
+        let table = self.table().unwrap_or_default();
+        let row = table.lines().find(|line| line.starts_with(&row)).unwrap_or_default();
         row.split(',').any(|field| field.starts_with("UP"))
+    }
+
+    fn table(&self) -> std::io::Result<String> {
+        let mut socket = UnixStream::connect(self.directory.join("stats"))?;
+        socket.set_read_timeout(Some(SOON))?;
+        socket.write_all(b"show stat\n")?;
+        let mut table = String::new();
+        socket.read_to_string(&mut table)?;
+        Ok(table)
     }
 
     /// Everything that it has logged.

@@ -28,7 +28,7 @@ impl Scale {
     fn of_the_run() -> Self {
         let clients = std::env::var("PGIMBAL_ROLLING_CLIENTS").ok();
         match clients.map(|clients| clients.parse().expect("a number")) {
-            None => Self { clients: 60, pause: 0.1, delay: "1s", grace: "5s" },
+            None => Self { clients: 60, pause: 0.1, delay: "1s", grace: "8s" },
             Some(clients) => Self { clients, pause: 0.5, delay: "5s", grace: "25s" },
         }
     }

@@ -17,18 +17,29 @@ use crate::core::Core;
 use crate::ids::{ServerId, SessionId};
 use crate::server::Server;
 
-/// How long a client has been idle when its pool will ask before it uses the connection: the second
+/// How long a client has been idle when every pool asks before it uses the connection: the second
 /// of pgx, and what lies between pgimbal's last byte and the moment at which a pool takes the
 /// connection back and begins to count.
 const LONG_IDLE: Duration = Duration::from_millis(1200);
 
-/// The part of the time after which clients go that are idle for less; before it only those that
-/// are idle for long do.
+/// The same for pools that ask sooner, HikariCP among them. Enough only when the time runs out.
+const SHORT_IDLE: Duration = Duration::from_millis(600);
+
+/// The part of the time over which the turns of clients are spread that are idle all along.
+const IDLE_UNTIL: f64 = 0.9;
+
+/// The same for clients that are at work: after their turn they need time to come to a pause.
+const ACTIVE_UNTIL: f64 = 0.45;
+
+/// The part of the time after which a short pause is enough.
 const SHORT_IDLE_FROM: f64 = 0.9;
+
+/// The part of the time after which clients go that have not paused at all.
+const BUSY_FROM: f64 = 0.97;
 
 /// The part of the time after which pinned clients go: what they have on their server connection is
 /// lost with it, so they keep it as long as possible. The rest is for those that hardly pause.
-const PINNED_FROM: f64 = 0.95;
+const PINNED_FROM: f64 = 0.98;
 
 /// How many sessions are looked at in one step, every 100 ms: below a millisecond. A worker with
 /// 100,000 looks at each of them every 0.7 s.
@@ -64,15 +75,18 @@ impl DrainTime {
         let passed = self.passed(now);
         match standing {
             Standing::Idle(_) if passed >= at_last(place) => true,
-            Standing::Idle(quiet) => quiet >= LONG_IDLE && self.is_due(place, now),
+            Standing::Idle(quiet) if passed >= SHORT_IDLE_FROM => quiet >= SHORT_IDLE,
+            Standing::Idle(quiet) => quiet >= LONG_IDLE && self.is_due(place, now, quiet),
             Standing::Pinned => passed >= PINNED_FROM,
             Standing::Busy => false,
         }
     }
 
-    /// Whether a client's turn has come: it goes as soon as its pool hides it.
-    fn is_due(&self, place: f64, now: Instant) -> bool {
-        self.passed(now) >= SHORT_IDLE_FROM * place
+    /// Whether the turn has come of a client that was last active so long ago: it goes as soon as
+    /// its pool hides it.
+    fn is_due(&self, place: f64, now: Instant, quiet: Duration) -> bool {
+        let is_active = now.saturating_duration_since(self.begin) > quiet;
+        self.passed(now) >= place * if is_active { ACTIVE_UNTIL } else { IDLE_UNTIL }
     }
 
     /// The part of the time that has passed: 0 at the beginning, 1 at the end and later.
@@ -85,9 +99,9 @@ impl DrainTime {
     }
 }
 
-/// The part of the time after which a client of this place goes although it is idle for less.
+/// The part of the time after which a client of this place goes although it has not paused.
 fn at_last(place: f64) -> f64 {
-    SHORT_IDLE_FROM + place * (PINNED_FROM - SHORT_IDLE_FROM)
+    BUSY_FROM + place * (PINNED_FROM - BUSY_FROM)
 }
 
 /// A session's place in the order, from 0 to 1. Multiples of the golden ratio lie evenly, however
@@ -129,7 +143,7 @@ pub(crate) fn goes_at_the_door(core: &mut Core, id: SessionId, now: Instant, buf
     let goes = match standing {
         Standing::Idle(_) => {
             time.lets_go(Standing::Idle(Duration::ZERO), place, now)
-                || time.is_due(place, now) && is_pools_question(buf)
+                || time.is_due(place, now, Duration::ZERO) && is_pools_question(buf)
         }
         standing => time.lets_go(standing, place, now),
     };
@@ -164,7 +178,8 @@ fn standing(core: &Core, id: SessionId, now: Instant) -> Option<Standing> {
     let is_between = session.presence() == Presence::Here
         && session.final_error.is_none()
         && session.between_messages()
-        && session.phase() == Phase::Open
+        // A barrier without pending replies is gone with the next message.
+        && session.phase() != Phase::Skipping
         && session.aborted().is_none()
         && session.trial() == Trial::None;
     if !is_between {

@@ -66,7 +66,7 @@ public final class BusyHikari {
                 begun.countDown();
             }
             // A burst, and then nobody wants anything for a while.
-            pause(number % 8 == 7 ? random.nextInt(1500, 2000) : random.nextInt(10, 60));
+            pause(number % 5 == 4 ? random.nextInt(1800, 2200) : random.nextInt(10, 40));
         }
         if (hasFailed) {
             failed.incrementAndGet();
