@@ -15,7 +15,7 @@ pub enum ServerLimit {
     /// 5 %, less `foreign_connections`.
     #[default]
     Auto,
-    /// There is no limit but those of the pools.
+    /// There is no limit but those of the pools, and the server is not asked for its own.
     Off,
     /// This many, at least 1.
     Connections(u32),

@@ -28,6 +28,7 @@ use crate::admin::http;
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
+use crate::budget::ServerBudgets;
 use crate::directory::PoolDirectory;
 use crate::facts::Facts;
 use crate::inherited::{Inherited, SocketFile};
@@ -487,6 +488,7 @@ impl Workers {
             },
         )?;
         let collector = Collector::new(askers, Arc::clone(process))
+            .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
             .with_peers(peers.clone());

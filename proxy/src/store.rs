@@ -33,7 +33,7 @@ enum Driver {
     Memory(MemoryStore),
     File(FileStore),
     Kubernetes(KubernetesStore),
-    Vault(VaultStore),
+    Vault(Box<VaultStore>),
 }
 
 impl Store {
@@ -54,7 +54,7 @@ impl Store {
             StoreKind::Memory => Driver::Memory(MemoryStore::default()),
             StoreKind::File => Driver::File(FileStore::new(config)?),
             StoreKind::Kubernetes => Driver::Kubernetes(KubernetesStore::new(config)?),
-            StoreKind::Vault => Driver::Vault(VaultStore::new(config)?),
+            StoreKind::Vault => Driver::Vault(Box::new(VaultStore::new(config)?)),
         };
         Ok(Self { kind, driver })
     }

@@ -46,10 +46,14 @@ pub struct Config {
 
 impl Config {
     /// Makes a configuration with the database `app` on a server at `port` of 127.0.0.1, `trust`
-    /// for all clients, one worker and a pool of 2.
+    /// for all clients, one worker and a pool of 2. The server is not asked for its limits, as one
+    /// with a script could not answer.
     #[must_use]
     pub fn to_port(port: u16) -> Self {
-        Self::to_nowhere().server("host", "\"127.0.0.1\"").server("port", port)
+        Self::to_nowhere()
+            .server("host", "\"127.0.0.1\"")
+            .server("port", port)
+            .server("max_server_connections", "\"off\"")
     }
 
     /// Makes the configuration of [`Config::to_port`] without a host and a port.
@@ -80,7 +84,7 @@ impl Config {
     /// Makes a configuration in front of a PostgreSQL of the harness.
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
-        Self::to_port(server.port)
+        Self::to_port(server.port).without(&["max_server_connections"])
     }
 
     /// Sets an option of `[clusters.c]` to a TOML value.

@@ -7,6 +7,7 @@
 )]
 
 mod broken_servers;
+mod budget;
 mod bytes;
 mod cancel;
 mod certificates;

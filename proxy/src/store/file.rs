@@ -24,8 +24,8 @@ const NAME: &str = "store";
 /// How often a lock that another process holds is tried again; it is held for a write, which takes
 /// milliseconds.
 const LOCK_LOOK: Duration = Duration::from_millis(5);
-/// How long a lock is waited for: less than the call may take, so that the call ends with its writer
-/// and nothing is written later.
+/// How long a lock is waited for: less than the call may take, so that nothing is written after the
+/// call has ended.
 const LOCK_LIMIT: Duration = LIMIT.saturating_sub(Duration::from_secs(1));
 /// How often [`FileStore::changed`] looks whether the file is another one.
 const LOOK: Duration = Duration::from_secs(1);
