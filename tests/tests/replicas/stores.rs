@@ -67,6 +67,7 @@ fn goes_away_and_comes_back(mut setup: Setup, mut store: impl Store) {
     eventually("the store has a document", SOON, || !store.version().is_empty());
     let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], 3, &reads());
     load.wait_until_each_is_served();
+    let before = store.version();
     store.take_away();
     always("nobody sees an error", AWAY / 2, || load.errors().is_empty());
     setup.deployment.links().for_each(Relay::cut);
@@ -80,7 +81,6 @@ fn goes_away_and_comes_back(mut setup: Setup, mut store: impl Store) {
         eventually("it holds", SOON, || !setup.is_writable(replica));
     }
     store.bring_back();
-    let before = store.version();
     eventually("it is written again", SOON * 2, || store.version() != before);
     for replica in &mut setup.deployment.replicas {
         replica.kill();
