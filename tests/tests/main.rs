@@ -33,6 +33,7 @@ mod pinning;
 mod prepared;
 mod real_clients;
 mod renewal;
+mod replicas;
 mod rolling;
 mod rotation;
 mod rust_client;

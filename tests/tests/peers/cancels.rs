@@ -158,6 +158,26 @@ fn random_cancels_hit_what_they_are_meant_for_and_nothing_else() {
 }
 
 #[test]
+fn many_cancels_at_once_all_arrive() {
+    let pg = Postgres::start();
+    let all = start(&Config::before(&pg).set("pool_size", 40), 2, true);
+    let mut clients: Vec<WireClient> = (0..40).map(|_| client(&all[0], PROTOCOL_3_0)).collect();
+    for client in &mut clients {
+        client.start_query("select pg_sleep(60), 'many'");
+    }
+    eventually("all run", SOON, || pg.running("many") == 40);
+    std::thread::scope(|scope| {
+        for client in &clients {
+            let port = all[1].port;
+            scope.spawn(move || client.cancel(port));
+        }
+    });
+    for client in &mut clients {
+        assert_eq!(client.read_reply().sqlstate(), "57014");
+    }
+}
+
+#[test]
 fn the_request_ends_when_the_other_replicas_server_has_been_told() {
     let (release, released) = mpsc::channel::<()>();
     let (arrived, arrivals) = mpsc::channel();
