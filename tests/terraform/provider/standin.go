@@ -111,4 +111,3 @@ func number() schema.Int64Attribute    { return schema.Int64Attribute{Optional: 
 func flag() schema.BoolAttribute       { return schema.BoolAttribute{Optional: true} }
 
 func sibling(name string) path.Expression { return path.MatchRelative().AtParent().AtName(name) }
-
