@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -66,6 +67,8 @@ func (r *remembered) Metadata(_ context.Context, req resource.MetadataRequest, r
 
 func (r *remembered) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = r.of.schema
+	// OpenTofu asks several times at once.
+	resp.Schema.Attributes = maps.Clone(r.of.schema.Attributes)
 	resp.Schema.Attributes["id"] = schema.StringAttribute{
 		Computed:      true,
 		PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},

@@ -67,7 +67,11 @@ output "pgimbal_toml" {
     flatten([for name, role in local.static_roles : [
       "", "[users.${jsonencode(coalesce(role.username, name))}]", "vault_role = ${jsonencode(name)}"
     ]]),
+    var.store == null ? [] : [
+      "", "[store]", "kind = \"vault\"", "vault = \"main\"",
+      "vault_mount = ${jsonencode(var.store.mount)}", "vault_path = ${jsonencode(var.store.path)}",
+    ],
     [""]
   ))
-  description = "Vault and users of pgimbal's configuration file."
+  description = "Vault, users and store of pgimbal's configuration file."
 }

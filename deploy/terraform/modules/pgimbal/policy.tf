@@ -23,9 +23,15 @@ locals {
     { path = "${var.vault_mount}/rotate-role/${name}", capabilities = ["update"] } if var.allow_rotation
   ]
 
+  # Vault asks for `create` at the first write and for `update` at each later one.
   store_rules = var.store == null ? [] : [
-    # Vault asks for `create` at the first write and for `update` at each later one.
     { path = "${var.store.mount}/data/${var.store.path}", capabilities = ["create", "read", "update"] },
+    # A document that pgimbal cannot read is kept beside it, never overwritten.
+    { path = "${var.store.mount}/data/${var.store.path}-unreadable-*", capabilities = ["create", "read", "update"] },
+    # How many versions Vault keeps: two.
+    { path = "${var.store.mount}/metadata/${var.store.path}", capabilities = ["create", "update"] },
+    # `pgimbal check` says which of these rights is missing.
+    { path = "sys/capabilities-self", capabilities = ["update"] },
   ]
 
   rules = concat(

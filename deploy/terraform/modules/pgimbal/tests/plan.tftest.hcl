@@ -109,7 +109,8 @@ run "grants_more_where_asked" {
     condition = toset(regexall("path \"([^\"]*)\"", output.policy)[*][0]) == toset([
       "auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self",
       "team/db/static-creds/shop", "team/db/static-creds/legacy_*", "team/db/creds/batch",
-      "team/db/rotate-role/shop", "kv/data/team/pgimbal",
+      "team/db/rotate-role/shop", "kv/data/team/pgimbal", "kv/data/team/pgimbal-unreadable-*",
+      "kv/metadata/team/pgimbal", "sys/capabilities-self",
     ])
     error_message = "The policy names other paths than those asked for."
   }
