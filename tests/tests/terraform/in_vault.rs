@@ -291,9 +291,12 @@ fn pgimbal_logs_clients_in_with_what_is_planned() {
     let mut command = undisturbed(program());
     command.arg("check").arg("--config").arg(proxy.directory().join("pgimbal.toml"));
     let told = run(&mut command, SOON * 6);
-    for name in ["shop", "reports"] {
-        let line = format!("user {name}, vault main, role {name}: ok");
-        assert!(told.stdout.contains(&line), "{}{}", told.stdout, told.stderr);
+    for line in [
+        "user shop, vault main, role shop: ok",
+        "user reports, vault main, role reports: ok",
+        "store, vault main, secret/pgimbal: ok",
+    ] {
+        assert!(told.stdout.contains(line), "{}{}", told.stdout, told.stderr);
     }
 }
 
