@@ -35,6 +35,7 @@ pub mod script;
 pub mod server;
 pub mod sources;
 pub mod startup;
+pub mod terraform;
 pub mod until;
 pub mod vault;
 pub mod vault_stand_in;

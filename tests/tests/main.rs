@@ -46,6 +46,7 @@ mod starting;
 mod state;
 mod state_fuzz;
 mod statements;
+mod terraform;
 mod timeouts;
 mod tls;
 mod two_commands;
