@@ -6,6 +6,7 @@
 //! arguments.
 
 mod backoff;
+mod budget;
 mod check;
 mod cluster;
 mod config;
@@ -13,6 +14,7 @@ mod credential;
 mod elsewhere;
 mod error;
 mod load;
+mod peers;
 mod pgbouncer;
 mod pgpass;
 mod pool;
@@ -37,11 +39,13 @@ mod vault;
 mod words;
 
 pub use backoff::Backoff;
+pub use budget::{ServerBudget, ServerLimit};
 pub use cluster::{ClusterConfig, NodeConfig, ResolvedCluster};
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
 pub use credential::CredentialConfig;
 pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
 pub use load::load;
+pub use peers::{GREATEST_PEER_ID, LEAST_DEPLOYMENT_KEY, PeerAddress, PeersConfig};
 pub use pgpass::password_in_pgpass;
 pub use pool::{DatabaseConfig, Host, MaxPinned, PoolConfig, ResolvedPool};
 pub use reference::reference;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, HistoryPlace, Secret, StoreKind};
-use pgimbal_replicas::document::{Document, DocumentError, InstanceId, SaltsKey};
+use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::document::{Document, DocumentError, SaltsKey};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;

@@ -1,6 +1,12 @@
 //! The process: prepares, binds, starts the workers, serves, reloads and drains.
 
+mod drain;
+mod take_over;
+
 use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -10,30 +16,35 @@ use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, ReloadChanges};
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::server::prepared::StatementKey;
+use pgimbal_pooler::server::renewal::{Renewal, Renewed};
+use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
-use crate::accept::{self, AcceptContext, BindError};
-use crate::admin::collect::{Collector, Phase, ProcessStats};
-use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
+use crate::accept::{self, AcceptContext, BindError, Bound};
+use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
+use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
+use crate::budget::ServerBudgets;
+use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
 use crate::facts::Facts;
+use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
+use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
+use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
 use crate::store::StoreError;
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::{Clusters, PreparedClusters};
 use crate::worker::{self, Channels, Common, Message};
-
-/// Interval at which a drain checks whether all clients have disconnected.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
+use drain::{DrainTimes, Ending, Requests};
+use take_over::{Outcome, TakeOver};
 
 /// Interval at which the expiry of pgimbal's certificates is checked.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -62,6 +73,9 @@ pub enum ServeError {
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The other replicas cannot be served.
+    #[error("peers: {0}")]
+    Peers(#[from] PeersError),
     /// A thread or a runtime cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -89,6 +103,8 @@ pub struct Prepared {
     key: StatementKey,
     /// The certificates as they were read: a file that is replaced counts after a reload.
     certificates: Vec<OwnCertificate>,
+    /// The path of the program, while it still is where it was.
+    program: Option<PathBuf>,
 }
 
 impl Prepared {
@@ -112,6 +128,7 @@ impl Prepared {
             config,
             overrides,
             salts,
+            program: std::env::current_exe().ok(),
             key: StatementKey(rand::random()),
         })
     }
@@ -129,15 +146,29 @@ impl Prepared {
         Ok(())
     }
 
-    /// Binds, serves clients until the process is told to end, and then drains: for
-    /// `shutdown_grace` after SIGTERM or SHUTDOWN on the console, and without waiting for
-    /// transactions after SIGINT. SIGHUP and RELOAD read the configuration again meanwhile. Returns
+    /// Binds, or uses what was `inherited`, serves clients until the process is told to end, and
+    /// then drains: within `drain_delay` and `shutdown_grace` after SIGTERM or SHUTDOWN on the
+    /// console, and without waiting for transactions after SIGINT. SIGHUP and RELOAD read the
+    /// configuration again meanwhile; after SIGUSR2 another process accepts the clients. Returns
     /// when all workers have ended.
     ///
     /// # Errors
     /// [`ServeError`] when serving could not begin.
-    pub async fn run(mut self, mut signals: Signals) -> Result<(), ServeError> {
-        let (listeners, http) = accept::bind(&self.config)?;
+    pub async fn run(
+        mut self,
+        mut signals: Signals,
+        mut inherited: Inherited,
+    ) -> Result<(), ServeError> {
+        let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
+        inherited.close_the_rest();
+        let mut passed_on = listeners.to_pass_on()?;
+        if let Some(http) = &http {
+            passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
+        }
+        if let Some(peers) = &peers {
+            passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
+        }
+        let (peers, peer_requests) = start_peers(&self.config, peers)?;
         let facts = Facts::start(&self.config)?;
         if signals.until_shutdown(facts.ready()).await.is_none() {
             listeners.abandon();
@@ -148,42 +179,51 @@ impl Prepared {
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs, &facts)?;
+        let control = Control::new(control);
+        let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
+        workers.serve_peers(peer_requests);
         workers.limit_clients(&self.config, &process);
-        let http = http.map(|listener| {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            Ok::<_, io::Error>(tokio::spawn(http::serve(listener, workers.collector.clone())))
-        });
-        let http = http.transpose()?;
+        let mut http = Http::new(http, workers.collector.clone());
+        if !inherited.is_take_over() {
+            http.serve()?;
+        }
         let console = Arc::clone(&workers.console);
         tokio::spawn(async move { console.keep_averages().await });
         tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&workers.senders)));
         let places = listeners.places().join(", ");
-        let accept_context = AcceptContext {
-            workers: Arc::clone(&workers.senders),
-            process: Arc::clone(&process),
-            pending_logins: Arc::clone(&workers.logins),
-        };
         // The first clients need the passwords.
         if signals.until_shutdown(workers.credentials.ready()).await.is_none() {
             listeners.abandon();
-            workers.drain(Duration::ZERO, &process).await;
+            workers.end();
             return Ok(());
         }
-        let accepting = listeners.serve(&accept_context)?;
+        let mut accepting = listeners.serve(&AcceptContext {
+            workers: Arc::clone(&workers.senders),
+            process: Arc::clone(&process),
+            pending_logins: Arc::clone(&workers.logins),
+        })?;
         process.enter(Phase::Serving);
+        http.serve()?;
+        peers.set_ready(true);
         self.say_ready(&places, workers.senders.len());
-        let grace = self.supervise(&workers, signals, requests, &process, &configs).await;
-        drop(accepting);
-        if let Some(http) = http {
-            // As the ports of clients: the next process may have it while this one drains.
-            http.abort();
-            // It ends by being aborted, and its listener with it.
-            let _ = http.await;
-        }
+        tell_ready(inherited);
+        let mut requests = Requests { signals, control: requests };
+        let ending = tokio::select! {
+            ending = self.supervise(&workers, &mut requests, &process, &configs, passed_on) => ending,
+            never = service_manager::keep_watchdog() => match never {},
+        };
         process.enter(Phase::Draining);
-        workers.drain(grace, &process).await;
+        peers.set_ready(false);
+        if ending == Ending::TakenOver {
+            http.end().await;
+            accepting.leave();
+        } else {
+            service_manager::stopping();
+        }
+        let (delay, grace) = (self.config.drain_delay, self.config.shutdown_grace);
+        let times = DrainTimes { delay, grace };
+        drain::drain(workers, ending, accepting, times, requests, &process).await;
+        http.end().await;
         facts.finish().await;
         Ok(())
     }
@@ -218,18 +258,20 @@ impl Prepared {
         );
     }
 
-    /// Serves signals and requests of the console. Returns the time that a drain may take.
+    /// Serves signals and requests of the console, until the process is to end. `listeners` are
+    /// what a process that takes over is given.
     async fn supervise(
-        mut self,
+        &mut self,
         workers: &Workers,
-        mut signals: Signals,
-        mut requests: mpsc::Receiver<ControlRequest>,
+        requests: &mut Requests,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
-    ) -> Duration {
+        listeners: Vec<(OwnedFd, SocketFile)>,
+    ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
+        let mut take_over = None;
         let mut published = workers.facts.document();
-        loop {
+        let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
                 Ok(()) = published.changed() => {
@@ -238,30 +280,72 @@ impl Prepared {
                         tracing::error!("clients are checked with the salts of before: {cause}");
                     }
                 }
-                request = signals.next() => match request {
-                    SignalRequest::Drain => break,
-                    SignalRequest::Stop => return Duration::ZERO,
-                    SignalRequest::Reload => {
-                        // What became of it stands in the log.
-                        let _ = self.reload(workers, process, configs).await;
+                outcome = outcome_of(&mut take_over) => match outcome {
+                    Outcome::Serves(pid) => {
+                        tracing::info!(pid, "another process has taken over");
+                        service_manager::taken_over_by(pid);
+                        return Ending::TakenOver;
+                    }
+                    Outcome::Failed(reason) => {
+                        tracing::error!("no other process takes over, this one serves on: {reason}");
+                        take_over = None;
+                        service_manager::ready();
                     }
                 },
-                Some(request) = requests.recv() => match request {
+                request = requests.signals.next() => match request {
+                    SignalRequest::Drain => break Ending::Drain(Pace::Unnoticed),
+                    SignalRequest::Stop => break Ending::Stop,
+                    SignalRequest::Reload => {
+                        service_manager::reloading();
+                        // What became of it stands in the log.
+                        let _ = self.reload(workers, process, configs).await;
+                        service_manager::ready();
+                    }
+                    SignalRequest::TakeOver => self.begin_take_over(&mut take_over, &listeners),
+                },
+                Some(request) = requests.control.recv() => match request {
                     ControlRequest::Reload(reply) => {
                         let _ = reply.send(self.reload(workers, process, configs).await);
                     }
-                    ControlRequest::Renew(database, how, reply) => workers.tell_all(|| {
-                        let (database, reply) = (database.clone(), reply.clone());
-                        Message::Renew { database, how, reply }
-                    }),
-                    ControlRequest::Shutdown(reply) => {
+                    ControlRequest::Renew(database, how, reply) => {
+                        workers.renew(database.as_ref(), how, &reply);
+                    }
+                    ControlRequest::Shutdown(pace, reply) => {
                         let _ = reply.send(());
-                        break;
+                        break Ending::Drain(pace);
                     }
                 },
             }
+        };
+        if let Some(take_over) = take_over {
+            // Who ends the service ends both.
+            let stops = ending == Ending::Stop;
+            take_over.end(if stops { Signal::INT } else { Signal::TERM });
         }
-        self.config.shutdown_grace
+        ending
+    }
+
+    /// Starts a process that takes over, unless one is starting.
+    fn begin_take_over(
+        &self,
+        take_over: &mut Option<TakeOver>,
+        listeners: &[(OwnedFd, SocketFile)],
+    ) {
+        if take_over.is_some() {
+            tracing::warn!("SIGUSR2: another process is starting already");
+            return;
+        }
+        service_manager::reloading();
+        match TakeOver::begin(listeners, self.program.as_ref()) {
+            Ok(begun) => {
+                tracing::info!(pid = begun.pid(), "another process is started to take over");
+                *take_over = Some(begun);
+            }
+            Err(error) => {
+                tracing::error!("no other process can be started, this one serves on: {error}");
+                service_manager::ready();
+            }
+        }
     }
 
     /// Reads the configuration again. A configuration with an error is refused as a whole.
@@ -332,6 +416,31 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// The requests of other replicas, by what they are about.
+struct PeerRequests {
+    cancels: mpsc::Receiver<Asked>,
+    commands: mpsc::Receiver<Asked>,
+    rows: mpsc::Receiver<Asked>,
+}
+
+/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
+fn start_peers(
+    config: &Config,
+    listener: Option<std::net::TcpListener>,
+) -> Result<(Peers, PeerRequests), PeersError> {
+    let mut handlers = Handlers::default();
+    let requests = PeerRequests {
+        cancels: handlers.on(Kind::Cancel),
+        commands: handlers.on(Kind::Command),
+        rows: handlers.on(Kind::Rows),
+    };
+    let peers = match listener {
+        Some(listener) => Peers::start(config, listener, handlers)?,
+        None => Peers::default(),
+    };
+    Ok((peers, requests))
+}
+
 /// The workers, and the handles through which they are reached.
 struct Workers {
     senders: Arc<[mpsc::UnboundedSender<Message>]>,
@@ -342,6 +451,7 @@ struct Workers {
     facts: Facts,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
+    cancel_keys: Arc<WrongKeyLimiter>,
     /// Limit of open files of the process.
     open_files: u64,
 }
@@ -353,20 +463,11 @@ impl Workers {
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
         facts: &Facts,
+        peers: Peers,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
-        let mut senders = Vec::new();
-        let mut askers = Vec::new();
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            let (tell, messages) = mpsc::unbounded_channel();
-            let (ask, snapshots) = mpsc::unbounded_channel();
-            senders.push(tell);
-            askers.push(ask);
-            channels.push(Channels { messages, snapshots });
-        }
-        let senders: Arc<[_]> = senders.into();
+        let (senders, askers, channels) = channels(count);
         let to_workers = Arc::clone(&senders);
         let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
             tell_all(&to_workers, || Message::Credential {
@@ -389,10 +490,13 @@ impl Workers {
             },
         )?;
         let collector = Collector::new(askers, Arc::clone(process))
+            .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
+            .with_peers(peers.clone())
             .with_facts(facts.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
+        let cancel_keys = Arc::default();
         let common = Common {
             directory: Arc::clone(&prepared.directory),
             login: prepared.login.clone(),
@@ -400,7 +504,8 @@ impl Workers {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
-            cancel_keys: Arc::default(),
+            cancel_keys: Arc::clone(&cancel_keys),
+            peers,
             credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
@@ -421,8 +526,18 @@ impl Workers {
             facts,
             console,
             logins,
+            cancel_keys,
             open_files,
         })
+    }
+
+    /// Serves what other replicas ask.
+    fn serve_peers(&self, requests: PeerRequests) {
+        let PeerRequests { cancels, commands, rows } = requests;
+        let (senders, keys) = (Arc::clone(&self.senders), Arc::clone(&self.cancel_keys));
+        tokio::spawn(worker::serve_peer_cancels(cancels, senders, keys));
+        let console = Arc::clone(&self.console);
+        tokio::spawn(async move { console.serve_peers(commands, rows).await });
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
@@ -436,24 +551,18 @@ impl Workers {
         tell_all(&self.senders, message);
     }
 
-    /// Lets transactions end within `grace`, then ends all sessions and workers.
-    async fn drain(self, grace: Duration, process: &ProcessStats) {
-        tracing::info!(
-            clients = process.clients(),
-            grace_seconds = grace.as_secs(),
-            "shutting down"
-        );
-        self.tell_all(|| Message::Drain);
-        let end = Instant::now() + grace;
-        while process.clients() > 0 && Instant::now() < end {
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-        if process.clients() > 0 {
-            tracing::warn!(
-                clients = process.clients(),
-                "shutdown_grace is over: the last clients are cut off"
-            );
-        }
+    /// Renews the connections of a database, or of all; each worker answers `reply`.
+    fn renew(
+        &self,
+        database: Option<&Arc<str>>,
+        how: Renewal,
+        reply: &mpsc::UnboundedSender<Renewed>,
+    ) {
+        self.tell_all(|| Message::Renew { database: database.cloned(), how, reply: reply.clone() });
+    }
+
+    /// Ends all workers with whatever is connected.
+    fn end(self) {
         self.tell_all(|| Message::Stop);
         for thread in self.threads {
             // A worker that panicked has said so.
@@ -461,6 +570,76 @@ impl Workers {
         }
         tracing::info!("bye");
     }
+}
+
+/// The task that serves HTTP: probes and metrics are answered to the end.
+struct Http {
+    listener: Option<TcpListener>,
+    collector: Collector,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Http {
+    const fn new(listener: Option<TcpListener>, collector: Collector) -> Self {
+        Self { listener, collector, task: None }
+    }
+
+    /// Begins to serve, unless it does so already or HTTP is off.
+    fn serve(&mut self) -> io::Result<()> {
+        if let Some(listener) = self.listener.take() {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            self.task = Some(tokio::spawn(http::serve(listener, self.collector.clone())));
+        }
+        Ok(())
+    }
+
+    /// Closes the listener; connections that were accepted go on.
+    async fn end(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // It ends by being aborted, and its listener with it.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Tells the process before this one, and the service manager, that this one serves.
+fn tell_ready(mut inherited: Inherited) {
+    service_manager::ready();
+    if let Some(line) = inherited.take_line()
+        && let Err(error) = line.tell_ready()
+    {
+        tracing::warn!("the process that this one takes over from is gone: {error}");
+    }
+}
+
+/// Waits for the outcome of a take-over; pends for ever while there is none.
+async fn outcome_of(take_over: &mut Option<TakeOver>) -> Outcome {
+    match take_over {
+        Some(take_over) => take_over.outcome().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The channels of so many workers: for messages, for snapshots, and their receiving ends.
+#[expect(clippy::type_complexity, reason = "three lists, taken apart at once")]
+fn channels(
+    count: u16,
+) -> (
+    Arc<[mpsc::UnboundedSender<Message>]>,
+    Vec<mpsc::UnboundedSender<SnapshotRequest>>,
+    Vec<Channels>,
+) {
+    let (mut senders, mut askers, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (tell, messages) = mpsc::unbounded_channel();
+        let (ask, snapshots) = mpsc::unbounded_channel();
+        senders.push(tell);
+        askers.push(ask);
+        channels.push(Channels { messages, snapshots });
+    }
+    (senders.into(), askers, channels)
 }
 
 /// Sends every worker a message.

@@ -4,31 +4,21 @@
 //! Every call has a time limit ([`LIMIT`]) and a document a largest size ([`MAX_DOCUMENT`]). A call
 //! is made once; whoever calls repeats it.
 
-use std::fmt;
-use std::time::Duration;
-
 use pgimbal_config::{Config, StoreKind};
-use zeroize::Zeroizing;
 
 use self::file::FileStore;
+use self::kubernetes::KubernetesStore;
 use self::memory::MemoryStore;
+use self::vault::VaultStore;
+pub use document::{LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, Stored, Version};
 pub use error::StoreError;
 
+mod document;
 mod error;
 mod file;
+mod kubernetes;
 mod memory;
-
-/// Time limit of each call, a login at Vault included: as long as one request to Vault may take by
-/// default. A store that is well answers in milliseconds.
-pub const LIMIT: Duration = Duration::from_secs(5);
-
-/// Limit of a document's size in bytes: what a Secret of Kubernetes may hold in all. Vault's raft
-/// storage takes three quarters of it, since it keeps the document as base64.
-pub const MAX_DOCUMENT: usize = 1 << 20;
-
-/// How many unreadable documents are kept aside, each under a name of its own. More than one is
-/// already an accident; the next one is refused until an operator has looked.
-const MAX_ASIDE: usize = 4;
+mod vault;
 
 /// The store that the table `[store]` names, shared by whoever holds a reference. Dropping it ends
 /// its watch.
@@ -42,28 +32,8 @@ pub struct Store {
 enum Driver {
     Memory(MemoryStore),
     File(FileStore),
-}
-
-/// The state of a document in a store: one of its states, equal for equal states only. It is
-/// [`Store::read`] or [`Store::replace`] that gives one, and only the same store understands it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version(VersionOf);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum VersionOf {
-    /// A counter of this process.
-    Count(u64),
-    /// The SHA-256 of a file's bytes.
-    Hash([u8; 32]),
-}
-
-/// A document as it was read. Its bytes are wiped from memory when dropped, and Debug shows their
-/// number only.
-pub struct Stored {
-    /// The document; empty when the store is there and nothing was written yet.
-    pub bytes: Zeroizing<Vec<u8>>,
-    /// The state that was read, for [`Store::replace`].
-    pub version: Version,
+    Kubernetes(KubernetesStore),
+    Vault(Box<VaultStore>),
 }
 
 impl Store {
@@ -83,9 +53,8 @@ impl Store {
         let driver = match kind {
             StoreKind::Memory => Driver::Memory(MemoryStore::default()),
             StoreKind::File => Driver::File(FileStore::new(config)?),
-            StoreKind::Kubernetes | StoreKind::Vault => {
-                return Err(StoreError::unusable("store", "this kind is not here yet"));
-            }
+            StoreKind::Kubernetes => Driver::Kubernetes(KubernetesStore::new(config)?),
+            StoreKind::Vault => Driver::Vault(Box::new(VaultStore::new(config)?)),
         };
         Ok(Self { kind, driver })
     }
@@ -95,9 +64,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unusable`] as for [`Self::new`]; the store is then as before.
-    pub fn reload(&mut self, config: &Config) -> Result<(), StoreError> {
-        let _ = config;
-        Ok(())
+    pub fn reload(&self, config: &Config) -> Result<(), StoreError> {
+        match &self.driver {
+            Driver::Vault(store) => store.reload(config),
+            Driver::Memory(_) | Driver::File(_) | Driver::Kubernetes(_) => Ok(()),
+        }
     }
 
     /// Its kind, `kind` in `[store]`.
@@ -113,6 +84,8 @@ impl Store {
         match &self.driver {
             Driver::Memory(_) => memory::LOCATION,
             Driver::File(store) => store.location(),
+            Driver::Kubernetes(store) => store.location(),
+            Driver::Vault(store) => store.location(),
         }
     }
 
@@ -125,6 +98,8 @@ impl Store {
             match &self.driver {
                 Driver::Memory(store) => Ok(store.read()),
                 Driver::File(store) => store.read().await,
+                Driver::Kubernetes(store) => store.read().await,
+                Driver::Vault(store) => store.read().await,
             }
         })
         .await
@@ -142,6 +117,8 @@ impl Store {
             match &self.driver {
                 Driver::Memory(store) => store.replace(bytes, at),
                 Driver::File(store) => store.replace(bytes, at).await,
+                Driver::Kubernetes(store) => store.replace(bytes, at).await,
+                Driver::Vault(store) => store.replace(bytes, at).await,
             }
         })
         .await
@@ -160,6 +137,8 @@ impl Store {
             match &self.driver {
                 Driver::Memory(store) => store.set_aside(bytes),
                 Driver::File(store) => store.set_aside(bytes).await,
+                Driver::Kubernetes(store) => store.set_aside(bytes).await,
+                Driver::Vault(store) => store.set_aside(bytes).await,
             }
         })
         .await
@@ -174,17 +153,42 @@ impl Store {
         match &self.driver {
             Driver::Memory(_) => std::future::pending().await,
             Driver::File(store) => store.changed().await,
+            Driver::Kubernetes(store) => store.changed().await,
+            Driver::Vault(store) => store.changed().await,
+        }
+    }
+
+    /// Asks the store whether this process has every right that it needs, without writing anything:
+    /// for `pgimbal check`.
+    ///
+    /// # Errors
+    /// [`StoreError::Forbidden`] that names the missing rights, and what [`Self::read`] returns.
+    pub async fn check_rights(&self) -> Result<(), StoreError> {
+        self.limited(async {
+            match &self.driver {
+                Driver::Memory(_) | Driver::File(_) => Ok(()),
+                Driver::Kubernetes(store) => store.check_rights().await,
+                Driver::Vault(store) => store.check_rights().await,
+            }
+        })
+        .await
+    }
+
+    /// Limit of a document's size in bytes. Less may fit where a Secret has other keys.
+    #[must_use]
+    pub const fn max_document(&self) -> usize {
+        match self.kind {
+            StoreKind::Memory | StoreKind::File | StoreKind::Kubernetes => MAX_DOCUMENT,
+            StoreKind::Vault => MAX_DOCUMENT_IN_VAULT,
         }
     }
 
     fn fits(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        if bytes.len() > MAX_DOCUMENT {
-            return Err(StoreError::TooLarge {
-                location: self.location().into(),
-                limit: MAX_DOCUMENT,
-            });
+        let limit = self.max_document();
+        match bytes.len() > limit {
+            true => Err(StoreError::TooLarge { location: self.location().into(), limit }),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn limited<T>(
@@ -194,25 +198,4 @@ impl Store {
         let timed_out = StoreError::TimedOut { location: self.location().into(), limit: LIMIT };
         tokio::time::timeout(LIMIT, call).await.unwrap_or(Err(timed_out))
     }
-}
-
-impl Stored {
-    fn new(bytes: Zeroizing<Vec<u8>>, version: VersionOf) -> Self {
-        Self { bytes, version: Version(version) }
-    }
-}
-
-impl fmt::Debug for Stored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, version } = self;
-        f.debug_struct("Stored")
-            .field("length", &bytes.len())
-            .field("version", version)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The names of documents that are kept aside, in the order in which they are used.
-fn names_aside() -> impl Iterator<Item = String> {
-    (1..=MAX_ASIDE).map(|number| format!("unreadable-{number}"))
 }

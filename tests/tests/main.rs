@@ -7,6 +7,7 @@
 )]
 
 mod broken_servers;
+mod budget;
 mod bytes;
 mod cancel;
 mod certificates;
@@ -27,10 +28,12 @@ mod login;
 mod malformed;
 mod modes;
 mod operations;
+mod peers;
 mod pinning;
 mod prepared;
 mod real_clients;
 mod renewal;
+mod rolling;
 mod rotation;
 mod rust_client;
 mod seen;

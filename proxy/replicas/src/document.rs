@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::cluster::{ClusterFacts, MAX_NODES, NodeHistory};
-pub use self::decision::{Decision, InstanceId, Stamp};
+pub use self::decision::{Decision, Stamp};
 pub use self::encoding::{DocumentError, MAX_INFLATED, Unreadable};
 pub use self::salts::SaltsKey;
 

@@ -3,4 +3,8 @@
 //!
 //! It reads no clock and draws no random number: times, ids and chance are arguments.
 
+pub mod budget;
 pub mod document;
+mod instance;
+
+pub use instance::InstanceId;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use pgimbal_auth::rotation::UnknownFields;
 use serde::{Deserialize, Serialize};
 
-use super::decision::{Decision, InstanceId, Stamp};
+use super::decision::{Decision, Stamp};
+use crate::InstanceId;
 
 /// Limit of nodes with a decision that are kept for a cluster. With DNS a node may have another
 /// address after each restart; the oldest decisions are dropped.

@@ -1,36 +1,11 @@
 //! What an operator, or a replica in his place, has decided: the last word wins, without clocks.
 
 use std::cmp::Ordering;
-use std::fmt;
 
 use pgimbal_auth::rotation::UnknownFields;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-/// The number of a process, 64 random bits; 16 hexadecimal digits as text, because numbers of JSON
-/// lose the last ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(pub u64);
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl Serialize for InstanceId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for InstanceId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let number = u64::from_str_radix(&text, 16);
-        number.map(Self).map_err(|_| D::Error::custom("not a hexadecimal number of 64 bits"))
-    }
-}
+use crate::InstanceId;
 
 /// The place of a decision among others: by counter, then by the process that decided. A process
 /// counts on from the greatest counter that it has seen, so that what is decided with knowledge of

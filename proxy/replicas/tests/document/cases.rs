@@ -4,9 +4,8 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use pgimbal_replicas::document::{
-    Document, DocumentError, InstanceId, MAX_INFLATED, SaltsKey, Unreadable,
-};
+use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::document::{Document, DocumentError, MAX_INFLATED, SaltsKey, Unreadable};
 
 fn deflated(text: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());

@@ -7,7 +7,8 @@ use pgimbal_auth::account::LoginKeys;
 use pgimbal_auth::rotation::{AcceptedPasswords, Grace, HistoryRecord};
 use pgimbal_auth::verifier::{SaltKey, SaltParameters};
 use pgimbal_config::Secret;
-use pgimbal_replicas::document::{Document, InstanceId, SaltsKey};
+use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::document::{Document, SaltsKey};
 
 /// Long against a story, short enough that a clock an hour off would end it in between.
 pub(crate) const GRACE: Grace = Grace { generations: 2, age: Some(Duration::from_secs(6 * 3600)) };

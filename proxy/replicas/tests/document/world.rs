@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pgimbal_replicas::document::{Document, InstanceId, Stamp};
+use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::document::{Document, Stamp};
 
 use super::random::Random;
 use super::replica::{CLUSTER, Keys, Password, Replica};
