@@ -12,8 +12,9 @@ use crate::peers::PeersConfig;
 use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
-    Port, Positive, Span, Threads,
+    Port, Positive, Replicas, Span, SpanOrNone, Threads,
 };
+use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
 use crate::tls::{ClientTls, ServerTls};
 use crate::user::{ServerPassword, SourceConfig, UserConfig};
@@ -35,9 +36,15 @@ settings! {
         "admin_users" admin_users: Vec<String> as Names = "", applied, try "root";
         /// Users who may only look at the console.
         "stats_users" stats_users: Vec<String> as Names = "", applied, try "monitor";
-        /// How long SIGTERM lets transactions come to their end before it cuts them; Kubernetes
-        /// kills after 30 s, systemd after 90 s.
+        /// How long after SIGTERM new clients are still accepted: load balancers take time to notice
+        /// that `/readyz` has fallen, Kubernetes' endpoints some seconds.
+        "drain_delay" drain_delay: Duration as SpanOrNone = "5s", applied, try "2s";
+        /// How long clients then have to come to the end of their transactions before they are cut.
+        /// Kubernetes' `terminationGracePeriodSeconds` is this and `drain_delay` and 5 s more.
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
+        /// Replicas of pgimbal that share the budget of each server (`max_server_connections`), the
+        /// surplus of a rolling update included: each may use one part in so many.
+        "max_replicas" max_replicas: u32 as Replicas = "1", restart, try "4";
     }
     with {
         /// The file from which the configuration was read; `None` when there was no file.
@@ -58,6 +65,8 @@ settings! {
         databases: BTreeMap<String, DatabaseConfig> = BTreeMap::new();
         /// The options of passwords that rotate.
         credentials: CredentialConfig = CredentialConfig::default();
+        /// The place of what the replicas of a deployment share, `[store]`.
+        store: StoreConfig = StoreConfig::default();
         /// The other replicas of the deployment, `[peers]`.
         peers: PeersConfig = PeersConfig::default();
         /// The Vaults that passwords come from, by name.
@@ -223,6 +232,7 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
     visitor.part("", |c| &c.credentials, |c| &mut c.credentials);
     visitor.part("client_tls", |c| &c.clients.tls, |c| &mut c.clients.tls);
     visitor.part("server_tls", |c| &c.server_tls, |c| &mut c.server_tls);
+    visitor.part("store", |c| &c.store, |c| &mut c.store);
     visitor.part("peers", |c| &c.peers, |c| &mut c.peers);
 }
 
@@ -279,8 +289,6 @@ impl Config {
         let is_listed = database != WILDCARD && self.databases.contains_key(database);
         Some(ResolvedPool {
             is_listed: is_listed && user != WILDCARD && self.users.contains_key(user),
-            host,
-            port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),
             options: config.options.clone(),
             user: role.to_owned(),
@@ -288,9 +296,12 @@ impl Config {
             tls: cluster.as_ref().map_or(&config.tls, |cluster| &cluster.config.tls).clone(),
             cluster,
             route: own.as_ref().and_then(|own| own.route).unwrap_or(config.route),
+            server_budget: self.server_budget(&host, port, config.cluster.as_deref()),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),
             max_pinned: pool.max_pinned.limit_for(pool.size),
+            host,
+            port,
             pool,
         })
     }

@@ -5,6 +5,7 @@ use crate::config::{Config, PartVisitor, top_level};
 use crate::peers::PeersConfig;
 use crate::pgbouncer;
 use crate::pool::{DatabaseConfig, PoolConfig};
+use crate::store::StoreConfig;
 use crate::suggest::{did_you_mean, nearest};
 use crate::table::Settings;
 use crate::tls::{ClientTls, ServerTls};
@@ -44,7 +45,7 @@ pub(crate) fn unknown(key: &str, known: &[&str]) -> String {
 type Keys = fn() -> Vec<&'static str>;
 
 /// The tables that have a name, and what they know.
-const TABLES: [(&str, Keys); 8] = [
+const TABLES: [(&str, Keys); 9] = [
     ("[databases.NAME]", || DatabaseConfig::keys().chain(PoolConfig::keys()).collect()),
     ("[users.NAME]", || UserConfig::keys().collect()),
     ("[vaults.NAME]", || VaultConfig::keys().collect()),
@@ -53,6 +54,7 @@ const TABLES: [(&str, Keys); 8] = [
     ("[peers]", || PeersConfig::keys().collect()),
     ("[client_tls]", || ClientTls::keys().collect()),
     ("[server_tls] or [databases.NAME.server_tls]", || ServerTls::keys().collect()),
+    ("[store]", || StoreConfig::keys().collect()),
 ];
 
 fn is_known_somewhere(key: &str) -> bool {

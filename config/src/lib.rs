@@ -6,6 +6,7 @@
 //! arguments.
 
 mod backoff;
+mod budget;
 mod check;
 mod cluster;
 mod config;
@@ -26,6 +27,7 @@ mod require_auth;
 mod scratch;
 mod secret;
 mod sources;
+mod store;
 mod suggest;
 mod table;
 mod tls;
@@ -37,6 +39,7 @@ mod vault;
 mod words;
 
 pub use backoff::Backoff;
+pub use budget::{ServerBudget, ServerLimit};
 pub use cluster::{ClusterConfig, NodeConfig, ResolvedCluster};
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
 pub use credential::CredentialConfig;
@@ -50,6 +53,7 @@ pub use reload::{ReloadChanges, config_after_reload, reload_changes};
 pub use require_auth::{AuthMethod, AuthMethods};
 pub use secret::Secret;
 pub use sources::Overrides;
+pub use store::StoreConfig;
 pub use suggest::nearest;
 pub use tls::{ClientTls, SYSTEM_ROOTS, ServerTls, Verification};
 pub use uri::credentials_in_uri;
@@ -57,5 +61,5 @@ pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
     AuthType, ChannelBinding, HiddenState, HistoryPlace, LogFormat, LostTransactionError,
-    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, VaultLogin, Verify,
+    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, StoreKind, VaultLogin, Verify,
 };

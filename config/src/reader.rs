@@ -210,6 +210,18 @@ impl Reader for Positive {
     }
 }
 
+/// A number of replicas of pgimbal: nobody runs more, and each has a slot of its own.
+pub(crate) struct Replicas;
+
+impl Reader for Replicas {
+    type Out = u32;
+    const KIND: &'static str = "number, 1 to 64";
+
+    fn read(value: &Value) -> Result<u32, String> {
+        number(value, 1, 64).map(|n| n as u32)
+    }
+}
+
 /// A TCP port.
 pub(crate) struct Port;
 
@@ -232,6 +244,21 @@ impl Reader for Threads {
     fn read(value: &Value) -> Result<usize, String> {
         // A worker's number has seven bits of the process id in a cancel key.
         number(value, 0, 126).map(|n| n as usize)
+    }
+}
+
+/// A length of time, which may be zero.
+pub(crate) struct SpanOrNone;
+
+impl Reader for SpanOrNone {
+    type Out = Duration;
+    const KIND: &'static str = "duration";
+
+    fn read(value: &Value) -> Result<Duration, String> {
+        match value.as_str().map(units::duration) {
+            Some(Ok(Duration::ZERO)) => Ok(Duration::ZERO),
+            _ => Span::read(value),
+        }
     }
 }
 

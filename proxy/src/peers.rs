@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use pgimbal_config::{Config, PeerAddress};
+use pgimbal_replicas::InstanceId;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout_at};
@@ -36,7 +37,7 @@ use request::Dispatcher;
 use stats::PeerStats;
 
 pub use client::AskError;
-pub use hello::InstanceId;
+
 pub use key::{DeploymentKey, UnusableKey};
 pub use members::{PeerStatus, SILENT};
 pub use request::{Asked, Handlers, Kind};

@@ -8,11 +8,14 @@
 )]
 
 pub mod authentication;
+pub mod busy_pool;
 pub mod certificates;
 pub mod cluster;
 pub mod comparison;
 pub mod fake_server;
+pub mod haproxy;
 pub mod http;
+pub mod kubernetes;
 pub mod leash;
 pub mod library;
 pub mod message;
@@ -37,6 +40,7 @@ pub mod wire_client;
 pub use cluster::{Cluster, Node};
 pub use comparison::{Comparison, ConnectionExpectation};
 pub use fake_server::{FakeServer, ServerSide};
+pub use kubernetes::Kubernetes;
 pub use message::{Message, ServerError};
 pub use pgimbal::Pgimbal;
 pub use pipeline::Pipeline;

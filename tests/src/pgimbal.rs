@@ -44,10 +44,14 @@ pub struct Config {
 
 impl Config {
     /// Makes a configuration with the database `app` on a server at `port` of 127.0.0.1, `trust`
-    /// for all clients, one worker and a pool of 2.
+    /// for all clients, one worker and a pool of 2. The server is not asked for its limits, as one
+    /// with a script could not answer.
     #[must_use]
     pub fn to_port(port: u16) -> Self {
-        Self::to_nowhere().server("host", "\"127.0.0.1\"").server("port", port)
+        Self::to_nowhere()
+            .server("host", "\"127.0.0.1\"")
+            .server("port", port)
+            .server("max_server_connections", "\"off\"")
     }
 
     /// Makes the configuration of [`Config::to_port`] without a host and a port.
@@ -76,7 +80,7 @@ impl Config {
     /// Makes a configuration in front of a PostgreSQL of the harness.
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
-        Self::to_port(server.port)
+        Self::to_port(server.port).without(&["max_server_connections"])
     }
 
     /// Sets an option of `[clusters.c]` to a TOML value.
@@ -150,7 +154,8 @@ impl Config {
         self
     }
 
-    /// Starts the program through another one, such as `prlimit --nofile=40`.
+    /// Starts the program through another one, such as `prlimit --nofile=40`. In its words
+    /// `127.0.0.1:PORT` and `127.0.0.1:HTTP_PORT` become the addresses.
     #[must_use]
     pub fn through(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
@@ -219,7 +224,8 @@ impl Pgimbal {
     }
 
     fn launch(&mut self) {
-        let mut words = self.config.launcher.clone();
+        let mut words: Vec<String> =
+            self.config.launcher.iter().map(|word| self.with_addresses(word)).collect();
         words.push(program().to_string_lossy().into_owned());
         let mut command = undisturbed(&words[0]);
         command.args(&words[1..]).arg("run").arg("--config").arg(self.config_path());
@@ -229,7 +235,8 @@ impl Pgimbal {
         self.process = Some(process);
     }
 
-    /// Kills the process and starts it again on the same ports with the same directory.
+    /// Kills the process, unless it has ended, and starts it again on the same ports with the same
+    /// directory.
     ///
     /// # Panics
     /// As [`Config::start`].
@@ -370,7 +377,12 @@ impl Pgimbal {
         let text = self.config.text(self.port, self.http_port, &self.directory);
         let state = self.directory.join("state").display().to_string();
         let text = text.replace("\"STATE\"", &format!("{state:?}"));
-        self.overwrite_config(&text.replace("127.0.0.1:PORT", &format!("127.0.0.1:{}", self.port)));
+        self.overwrite_config(&self.with_addresses(&text));
+    }
+
+    fn with_addresses(&self, text: &str) -> String {
+        let text = text.replace("127.0.0.1:PORT", &format!("127.0.0.1:{}", self.port));
+        text.replace("127.0.0.1:HTTP_PORT", &format!("127.0.0.1:{}", self.http_port))
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 
 use crate::leash::Leash;
 use crate::until::{SOON, eventually};
@@ -81,9 +81,27 @@ impl Process {
         });
     }
 
-    /// Sends `signal`; a process that has ended already is not an error.
+    /// Sends `signal`; a process that has ended already is not an error. After SIGSTOP it waits
+    /// until every thread has stopped.
+    ///
+    /// # Panics
+    /// When a thread does not stop.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.pid(), signal);
+        if signal == Signal::STOP {
+            eventually("every thread has stopped", SOON, || self.has_stopped());
+        }
+    }
+
+    /// Whether no thread runs: `T` in `/proc/PID/task/TID/stat`, or it has ended.
+    fn has_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else {
+            return true;
+        };
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     /// The exit status; `None` while the process runs.
@@ -113,6 +131,12 @@ impl Process {
         status_kib(self.id(), field).expect("a living process and the field")
     }
 
+    /// Whether a process of its group lives: itself, or one that it has started.
+    #[must_use]
+    pub fn has_group(&self) -> bool {
+        test_kill_process_group(self.pid()).is_ok()
+    }
+
     fn stop(&mut self) {
         self.signal(self.end);
         let start = Instant::now();
@@ -130,6 +154,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
+        // What it has started, such as a process that took over from it.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
         self.leash = None;
     }
 }

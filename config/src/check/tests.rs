@@ -347,6 +347,38 @@ fn what_is_kept_needs_a_place() {
 }
 
 #[test]
+fn a_store_has_what_its_kind_needs_and_nothing_else() {
+    let store = |text: &str| format!("[store]\n{text}\n");
+    refused(&store("kind = \"file\""), "store.kind", "needs file beside it, or state_dir");
+    accepted(&store("kind = \"file\"\nfile = \"/x\""));
+    accepted(&format!("state_dir = \"DIR/state\"\n{}", store("kind = \"file\"")));
+    for key in ["file", "secret", "namespace", "kubeconfig", "vault", "vault_mount", "vault_path"] {
+        let key_of_others = format!("{key} = \"x\"");
+        refused(&store(&key_of_others), &format!("store.{key}"), "would not be used");
+    }
+    accepted(&store("kind = \"kubernetes\"\nsecret = \"a-1.b\"\nnamespace = \"dbaas\""));
+    for name in ["A", "a_b", "-a", "a-", "a..b", "../x", "a/b", "a?b"] {
+        let text = store(&format!("kind = \"kubernetes\"\nsecret = \"{name}\""));
+        refused(&text, "store.secret", "is no name of Kubernetes");
+        let text = store(&format!("kind = \"kubernetes\"\nnamespace = \"{name}\""));
+        refused(&text, "store.namespace", "is no name of Kubernetes");
+    }
+    let vaults = |names: &[&str], text: &str| {
+        let tables = names.iter().map(|name| format!("[vaults.{name}]\ntoken = \"t\"\n"));
+        format!("{}{}", store(&format!("kind = \"vault\"\n{text}")), tables.collect::<String>())
+    };
+    refused(&vaults(&[], ""), "store.kind", "there is no Vault");
+    accepted(&vaults(&["a"], ""));
+    refused(&vaults(&["a", "b"], ""), "store.vault", "say which Vault it is: a, b");
+    refused(&vaults(&["a"], "vault = \"b\""), "store.vault", "no [vaults] entry of that name");
+    accepted(&vaults(&["a", "b"], "vault = \"b\"\nvault_path = \"team/x.y\""));
+    for path in ["../x", "a//b", "a?b", "a b", "/"] {
+        let text = vaults(&["a"], &format!("vault_path = \"{path}\""));
+        refused(&text, "store.vault_path", "is no path");
+    }
+}
+
+#[test]
 fn clusters_and_their_nodes() {
     const NODE: &str = "[clusters.c.nodes.a]\nhost = 'a'\n";
     let cluster = |lines: &str| format!("[clusters.c]\n{lines}\n");

@@ -12,10 +12,11 @@ use crate::cluster::follow;
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Plan, Processed};
+use crate::pool::budget::ConnectionBudget;
 use crate::pool::checkout::{self, Checkout};
 use crate::pool::shared::SharedPool;
 use crate::pool::stats::{ClientSnapshot, PoolSnapshot, PoolStats, ServerSnapshot};
-use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers};
+use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers, yielding};
 use crate::recovery::DisconnectOutcome;
 use crate::server::Server;
 use crate::server::credential::{self, CredentialEvent};
@@ -27,8 +28,9 @@ use crate::server::reported::NamedValue;
 use crate::server::server_turn::{self, IdleMessages};
 use crate::session::arrival::{self, Greeting};
 use crate::session::departure::{self, Departure};
+use crate::session::drain::time::DrainTime;
 use crate::session::sessions::SessionOptions;
-use crate::session::{Presence, Session, Trial, client_turn, delivery, place};
+use crate::session::{Presence, Session, Trial, client_turn, delivery, drain, place};
 use crate::topology::{NodeId, NodeView, View};
 
 /// One worker's core: its sessions, server connections, pools and clusters, and every decision
@@ -356,6 +358,19 @@ impl Pooler {
         request::cancel_ended(&mut self.core, id, now);
     }
 
+    /// Returns the budget of the server that a connection leads to; `None` for a connection that
+    /// is gone.
+    #[must_use]
+    pub fn budget_of(&self, server: ServerId) -> Option<Arc<ConnectionBudget>> {
+        Some(Arc::clone(self.server(server)?.slot().budget()))
+    }
+
+    /// Closes an idle server connection for another pool, perhaps of another worker, that needs one
+    /// to the same server. Another worker has asked for it ([`Action::AskForIdle`]).
+    pub fn handle_idle_request(&mut self, now: Instant) {
+        yielding::give_up_idle(&mut self.core, now);
+    }
+
     /// Returns a server connection; `None` once it was removed or has moved to another worker.
     #[inline]
     #[must_use]
@@ -535,11 +550,16 @@ impl Pooler {
         renewal::retire(&mut self.core, servers, now)
     }
 
-    /// Begins to shut this worker down: closes the connections of idle clients, and of the others
-    /// as soon as their transactions have ended (57P01). Server connections for `min_pool_size` are
-    /// not opened any more. There is no way back.
-    pub fn drain(&mut self) {
-        departure::drain(&mut self.core);
+    /// Begins to shut this worker down: within `time` clients get a FATAL (57P01) at moments that
+    /// their pools hide, and none inside a transaction. Server connections for `min_pool_size` are
+    /// not opened any more. Called again, the new time counts; there is no way back.
+    pub fn drain(&mut self, time: DrainTime, now: Instant) {
+        drain::begin(&mut self.core, time, now);
+    }
+
+    /// Ends every session that is left, also inside a transaction, with a FATAL (57P01).
+    pub fn cut_off(&mut self) {
+        drain::cut_off(&mut self.core);
     }
 
     // Time.

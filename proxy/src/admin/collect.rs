@@ -13,6 +13,7 @@ use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::{ServerBudgets, ServerStatus};
 use crate::credentials::{CredentialManager, CredentialsStatus};
 use crate::peers::{Peers, PeersSnapshot};
 use crate::topology::{ClusterStatus, Clusters};
@@ -50,6 +51,7 @@ pub struct Collector {
     clusters: Clusters,
     credentials: CredentialManager,
     peers: Peers,
+    budgets: ServerBudgets,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -70,6 +72,7 @@ impl Collector {
             clusters: Clusters::default(),
             credentials: CredentialManager::idle(),
             peers: Peers::default(),
+            budgets: ServerBudgets::default(),
             known,
         }
     }
@@ -99,6 +102,19 @@ impl Collector {
     #[must_use]
     pub const fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// The same collector, whose snapshots have the budgets of servers; without this call they have
+    /// none.
+    #[must_use]
+    pub fn with_budgets(self, budgets: ServerBudgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The budgets of servers.
+    #[must_use]
+    pub const fn budgets(&self) -> &ServerBudgets {
+        &self.budgets
     }
 
     /// The manager of passwords that rotate.
@@ -139,7 +155,8 @@ impl Collector {
         let clusters = self.clusters.status().await;
         let credentials = self.credentials.status().await;
         let peers = self.peers.snapshot();
-        Snapshot { clusters, credentials, peers, ..self.merge(answers) }
+        let budgets = self.budgets.status();
+        Snapshot { clusters, credentials, peers, budgets, ..self.merge(answers) }
     }
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
@@ -164,6 +181,7 @@ impl Collector {
             clusters: Vec::new(),
             credentials: CredentialsStatus::default(),
             peers: PeersSnapshot::default(),
+            budgets: Vec::new(),
         }
     }
 }
@@ -188,6 +206,8 @@ pub struct Snapshot {
     pub credentials: CredentialsStatus,
     /// The other replicas, and what has passed between them.
     pub peers: PeersSnapshot,
+    /// The budget of each server that a connection was to be opened to.
+    pub budgets: Vec<ServerStatus>,
 }
 
 impl Snapshot {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod averages;
+mod budget;
 mod command;
 mod connection;
 mod connections;
@@ -36,7 +37,7 @@ use crate::peers::Asked;
 use answer::{Fault, Notices, Row, notice};
 use averages::Averages;
 use command::Command;
-pub use control::{Control, ControlRequest, MainTaskGone, ReloadRefused};
+pub use control::{Control, ControlRequest, MainTaskGone, Pace, ReloadRefused};
 use replicas::RowsAsked;
 
 /// The console: the state that all its sessions share.
@@ -169,8 +170,8 @@ impl Console {
                 Ok(replicas::show_all(self.collector.peers(), table, here, out).await)
             }
             Command::Reload => self.reload(out).await,
-            Command::Shutdown => {
-                self.control.shutdown().await?;
+            Command::Shutdown(pace) => {
+                self.control.shutdown(pace).await?;
                 Ok(vec![])
             }
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,

@@ -4,6 +4,7 @@
 //! as long as its pool. Nothing is registered globally, and nothing is kept from one page to the
 //! next.
 
+mod budget;
 mod clusters;
 mod credentials;
 mod peers;
@@ -32,6 +33,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     metrics::with_local_recorder(&recorder, || {
         process::record(snapshot);
         pools::record(&pools, &counted);
+        budget::record(&snapshot.budgets);
         clusters::record(&snapshot.clusters);
         credentials::record(&snapshot.credentials);
         peers::record(&snapshot.peers);

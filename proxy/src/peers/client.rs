@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::hello::InstanceId;
 use super::request::Kind;
 use super::tls::PeerTls;
+use pgimbal_replicas::InstanceId;
 
 /// Time limit of one request, from the connection to the last byte of the answer.
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(2);

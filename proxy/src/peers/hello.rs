@@ -1,49 +1,15 @@
 //! What a replica says of itself, each second.
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use hyper::body::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use pgimbal_replicas::InstanceId;
+use serde::{Deserialize, Serialize};
 
 /// Longest name and version of a peer that is kept, in bytes.
 const LONGEST_WORD: usize = 253;
 /// Limit of former peer ids that a peer may name, as many as a replica remembers.
 pub(super) const FORMER_IDS: usize = 8;
-
-/// The id of a process: 64 random bits, drawn at its start. Shown as 16 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(
-    /// The bits.
-    pub u64,
-);
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl std::str::FromStr for InstanceId {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(Self)
-    }
-}
-
-impl Serialize for InstanceId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for InstanceId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// The head of a hello, one line of JSON. Fields that this version does not know are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 
-use super::hello::{Hello, InstanceId};
+use super::hello::Hello;
+use pgimbal_replicas::InstanceId;
 
 /// A peer that has said nothing for so long is shown as silent, and asked nothing: five hellos were
 /// lost.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::hello::InstanceId;
+use pgimbal_replicas::InstanceId;
 
 /// Requests of a kind that wait for its handler; beyond it a peer is told to come later.
 const WAITING: usize = 64;

@@ -20,11 +20,12 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use super::Inner;
 use super::client::{BODY, FROM, ID, REQUEST_TIME, TO};
-use super::hello::{Hello, InstanceId};
+use super::hello::Hello;
 use super::rate::Rate;
 use super::request::{Answer, Kind};
 use super::stats::Stranger;
 use crate::pending_logins::{PendingLoginLimits, PendingLogins, Subnet};
+use pgimbal_replicas::InstanceId;
 
 /// Connections that have not proved the key; one more closes the oldest.
 const STRANGERS: PendingLoginLimits = PendingLoginLimits { all: 32, one_address: 16 };

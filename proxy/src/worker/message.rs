@@ -8,6 +8,7 @@ use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_pooler::server::migration::Migration;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
+use pgimbal_pooler::session::drain::time::DrainTime;
 use pgimbal_pooler::topology::View;
 use tokio::sync::mpsc;
 
@@ -47,6 +48,9 @@ pub enum Message {
         /// The worker that asks.
         by: WorkerId,
     },
+    /// Another worker's clients wait for a connection to a server whose budget is used up: an idle
+    /// one to it is to be closed.
+    AskForIdle,
     /// An idle server connection of another worker is handed to this one, which had asked for it.
     MigrateIn(Box<Moved>),
     /// The nodes of a cluster, or the node that writes go to, have changed; from the cluster's
@@ -83,10 +87,11 @@ pub enum Message {
     },
     /// The configuration was reloaded; this directory is in force from now on.
     Reload(Arc<PoolDirectory>),
-    /// Shut down in order (SIGTERM, or the console's SHUTDOWN): end idle clients now, the others
-    /// when their transactions end, with SQLSTATE 57P01. [`Message::Stop`] follows when no client
-    /// is left, or `shutdown_grace` is over.
-    Drain,
+    /// Shut down in order (SIGTERM, or the console's SHUTDOWN): end clients within this time, with
+    /// SQLSTATE 57P01, and none in a transaction. [`Message::Stop`] follows when no client is left.
+    Drain(DrainTime),
+    /// `shutdown_grace` is over: end the clients that are left, with SQLSTATE 57P01.
+    CutOff,
     /// End the worker's thread now, with all connections: clients that are still connected get no
     /// ErrorResponse.
     Stop,

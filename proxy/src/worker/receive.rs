@@ -24,6 +24,7 @@ pub(super) fn receive(worker: &Rc<Worker>, message: Message) {
             cancel(&mut worker.state_mut(), process_id, &secret, delivery);
         }
         Message::Ask { pool, by } => migration::asked(&mut worker.state_mut(), &pool, by),
+        Message::AskForIdle => worker.state_mut().pooler.handle_idle_request(Instant::now()),
         Message::MigrateIn(moved) => migration::migrate_in(&mut worker.state_mut(), *moved),
         Message::Topology { cluster, view } => {
             pools::follow_cluster(&mut worker.state_mut(), &cluster, view);
@@ -41,7 +42,8 @@ pub(super) fn receive(worker: &Rc<Worker>, message: Message) {
             pools::follow_name(&mut worker.state_mut(), &name, &addresses);
         }
         Message::Reload(directory) => pools::reload(&mut worker.state_mut(), directory),
-        Message::Drain => worker.state_mut().pooler.drain(),
+        Message::Drain(time) => worker.state_mut().pooler.drain(time, Instant::now()),
+        Message::CutOff => worker.state_mut().pooler.cut_off(),
         Message::Stop => {}
     }
     run_actions(worker);

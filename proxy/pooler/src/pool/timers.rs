@@ -12,7 +12,7 @@ use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::{Report, SqlState};
 
 use super::pools::Pools;
-use super::{Pool, Reserve, dial, fair_share, queue, retire};
+use super::{Pool, Reserve, dial, fair_share, queue, retire, yielding};
 use crate::action::{Action, Actions};
 use crate::cancel::request;
 use crate::cluster::{hold, route};
@@ -22,7 +22,7 @@ use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
 use crate::server::{Server, ServerState};
 use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
-use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
+use crate::session::{Link, Phase, Presence, Session, dismissal, drain, place, setup};
 
 /// How often `Pooler::handle_timeout` is to be called (2 ms) while a client waits for something
 /// that other workers may free: a server connection of a pool of which they have open ones, or a
@@ -66,6 +66,7 @@ pub(crate) fn tick(core: &mut Core, now: Instant) {
             keep_size(core, id, now);
             route::send_to_replicas(core, id, now);
         }
+        yielding::give_up_idle(core, now);
         look_over_servers(core, now);
         look_over_clients(core, now);
         retire::retire_unused(core, now);
@@ -79,8 +80,8 @@ pub(crate) fn pause(pools: &Pools) -> Duration {
     }
     let mut pause = QUIET_TICK;
     for pool in pools.iter().filter(|pool| pool.has_anybody_waiting()) {
-        // Other workers have server connections of the pool.
-        if pool.shared().open_count() > pool.open_here() {
+        // Other workers have server connections of the pool, or one to its server may be closed.
+        if pool.shared().open_count() > pool.open_here() || pool.has_claim() {
             return WAITING_TICK;
         }
         pause = LOCAL_WAITING_TICK;
@@ -304,6 +305,7 @@ fn cancel_overdue(core: &mut Core, id: ServerId) {
 }
 
 fn look_over_clients(core: &mut Core, now: Instant) {
+    drain::look(core, now);
     let Some(limit) = core.sessions.options().client_idle_timeout else { return };
     let overdue = core
         .sessions

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::Session;
+use super::drain::time::DrainTime;
 use crate::ids::SessionId;
 
 /// The limits that hold for all sessions of a worker, from the configuration. A reload replaces
@@ -27,8 +28,8 @@ pub struct SessionOptions {
 pub(crate) enum Service {
     /// Clients are served.
     Open,
-    /// The process ends: clients are dismissed as soon as their transactions have ended.
-    Draining,
+    /// The process ends: clients go within this time.
+    Draining(DrainTime),
 }
 
 /// The sessions of a worker. An id that a session no longer has finds nothing: the serial number is
@@ -41,6 +42,8 @@ pub(crate) struct Sessions {
     hasher: RandomState,
     options: SessionOptions,
     service: Service,
+    /// The slot from which [`Self::next_to_look_at`] goes on.
+    looked_at: usize,
 }
 
 impl Sessions {
@@ -51,6 +54,7 @@ impl Sessions {
             hasher: RandomState::default(),
             options,
             service: Service::Open,
+            looked_at: 0,
         }
     }
 
@@ -110,6 +114,14 @@ impl Sessions {
         self.slab.iter().map(|(_, session)| session)
     }
 
+    /// Those in the next `slots` of the table; behind the last slot it begins anew.
+    pub(crate) fn next_to_look_at(&mut self, slots: usize) -> Vec<SessionId> {
+        let from = if self.looked_at < self.slab.capacity() { self.looked_at } else { 0 };
+        self.looked_at = from.saturating_add(slots);
+        let next = (from..self.looked_at.min(self.slab.capacity())).map(|slot| self.slab.get(slot));
+        next.flatten().map(Session::id).collect()
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.slab.is_empty()
@@ -130,8 +142,8 @@ impl Sessions {
         self.service
     }
 
-    /// From now on clients are dismissed as their transactions end.
-    pub(crate) const fn begin_to_drain(&mut self) {
-        self.service = Service::Draining;
+    /// From now on clients go, within this time.
+    pub(crate) const fn begin_to_drain(&mut self, time: DrainTime) {
+        self.service = Service::Draining(time);
     }
 }

@@ -6,6 +6,7 @@ use pgimbal_pooler::sql::{self, CommandWords};
 use pgimbal_wire::error::SqlState;
 
 use super::answer::{Column, Fault};
+use super::control::Pace;
 use super::credentials::{self, CredentialCommand};
 use super::hint;
 use super::nodes::{self, ClusterCommand};
@@ -44,8 +45,8 @@ pub(super) enum Command {
     ShowAll(Show),
     /// RELOAD: reads the configuration again.
     Reload,
-    /// SHUTDOWN: drains and ends the process.
-    Shutdown,
+    /// SHUTDOWN and SHUTDOWN WAIT: drains and ends the process.
+    Shutdown(Pace),
     /// HOLD, RESUME or ADOPT NODE: a command for a cluster.
     Cluster(ClusterCommand),
     /// REFRESH or REVOKE OLD: a command for a user's password.
@@ -69,6 +70,7 @@ pub(super) enum Command {
 /// A table of SHOW.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Show {
+    Budget,
     Clients,
     Config,
     Credentials,
@@ -112,6 +114,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW USERS", "the users of the configuration"),
     ("SHOW NODES", "each node of each cluster: what it is, how far behind, and why"),
     ("SHOW FAILOVERS", "the changes of primary that were seen, and what they meant to clients"),
+    ("SHOW BUDGET", "the connections to each server: how many there may be, and who waits"),
     ("SHOW CREDENTIALS", "each password that rotates: its generations, and who uses which"),
     ("SHOW PEERS", "the other replicas: where they are, and whether they are heard"),
     ("SHOW POOLS ALL", "the rows of all replicas, each after its name; so for every table"),
@@ -126,7 +129,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("REVOKE OLD <user>", "refuses all passwords of a user but the newest from now on, for good"),
     ("RECONNECT [<database>]", "opens server connections anew, each once it is free"),
     ("KILL [<database>]", "ends the clients and server connections of a database, or of all"),
-    ("SHUTDOWN", "lets transactions come to their end and stops, as SIGTERM does"),
+    ("SHUTDOWN", "accepts nobody any more, lets transactions come to their end and stops"),
+    ("SHUTDOWN WAIT", "the same so slowly that pools notice nothing, as SIGTERM does"),
 ];
 
 impl Command {
@@ -135,7 +139,7 @@ impl Command {
         match self {
             Self::Show(_) | Self::ShowAll(_) => "SHOW",
             Self::Reload => "RELOAD",
-            Self::Shutdown => "SHUTDOWN",
+            Self::Shutdown(_) => "SHUTDOWN",
             Self::Cluster(command) => command.tag(),
             Self::Credential(command) => command.tag(),
             Self::Renewal(command) => command.tag(),
@@ -209,7 +213,7 @@ impl Command {
     pub(super) const fn changes_something(&self) -> bool {
         match self {
             Self::Reload
-            | Self::Shutdown
+            | Self::Shutdown(_)
             | Self::Cluster(_)
             | Self::Credential(_)
             | Self::Renewal(_) => true,
@@ -268,10 +272,11 @@ fn command(command: &CommandWords<'_>) -> Result<Command, Fault> {
         ["SHOW", table] => show(table).map(Command::Show).ok_or_else(unknown),
         ["SHOW", table, "ALL"] => show(table).map(Command::ShowAll).ok_or_else(unknown),
         ["RELOAD"] => Ok(Command::Reload),
-        ["SHUTDOWN"] => Ok(Command::Shutdown),
+        ["SHUTDOWN"] => Ok(Command::Shutdown(Pace::Quick)),
+        ["SHUTDOWN", "WAIT"] => Ok(Command::Shutdown(Pace::Unnoticed)),
         ["SHUTDOWN", ..] => {
-            Err(Fault::new(SqlState::FEATURE_NOT_SUPPORTED, "SHUTDOWN takes no option")
-                .hint("SHUTDOWN waits for transactions up to shutdown_grace, as SIGTERM does."))
+            Err(Fault::new(SqlState::FEATURE_NOT_SUPPORTED, "SHUTDOWN has the option WAIT only")
+                .hint("Both forms wait for transactions up to shutdown_grace."))
         }
         ["SET", rest @ ..] => set(rest),
         ["BEGIN", ..] | ["START", "TRANSACTION", ..] => Ok(Command::Begin),
@@ -291,6 +296,7 @@ fn show(table: &str) -> Option<Show> {
         "CONFIG" => Show::Config,
         "CREDENTIALS" => Show::Credentials,
         "DATABASES" => Show::Databases,
+        "BUDGET" => Show::Budget,
         "FAILOVERS" => Show::Failovers,
         "HELP" => Show::Help,
         "LISTS" => Show::Lists,

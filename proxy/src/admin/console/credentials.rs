@@ -152,8 +152,8 @@ impl From<NotRevoked> for Fault {
     fn from(why: NotRevoked) -> Self {
         match why {
             NotRevoked::Unknown(unknown) => unknown.into(),
-            NotRevoked::NotKept => Self::new(SqlState::IO_ERROR, why.to_string())
-                .hint("pgimbal's log says what is wrong with state_dir; then say it again."),
+            NotRevoked::NotKept(_) => Self::new(SqlState::IO_ERROR, why.to_string())
+                .hint("pgimbal's log says what is wrong with the store; then say it again."),
         }
     }
 }

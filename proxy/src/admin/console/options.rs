@@ -64,7 +64,7 @@ fn options(config: &Config) -> Vec<(String, String)> {
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<13> {
+fn process(config: &Config) -> Options<14> {
     let listen = &config.listen;
     [
         ("listen", list(&listen.addresses)),
@@ -79,6 +79,7 @@ fn process(config: &Config) -> Options<13> {
         ("workers", config.workers.to_string()),
         ("admin_users", list(&config.admin_users)),
         ("stats_users", list(&config.stats_users)),
+        ("drain_delay", span(config.drain_delay)),
         ("shutdown_grace", span(config.shutdown_grace)),
     ]
 }

@@ -232,7 +232,7 @@ impl<'a> Session<'a> {
             Command::Show(_)
             | Command::ShowAll(_)
             | Command::Reload
-            | Command::Shutdown
+            | Command::Shutdown(_)
             | Command::Cluster(_)
             | Command::Credential(_)
             | Command::Renewal(_)

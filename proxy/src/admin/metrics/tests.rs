@@ -67,6 +67,7 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     Snapshot {
         peers: Default::default(),
         credentials: Default::default(),
+        budgets: Vec::new(),
         workers: vec![worker],
         unresponsive: vec![0],
         process: process.snapshot(),
