@@ -493,7 +493,8 @@ impl Workers {
             .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
-            .with_peers(peers.clone());
+            .with_peers(peers.clone())
+            .with_facts(facts.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let cancel_keys = Arc::default();
         let common = Common {
