@@ -129,8 +129,7 @@ mod tests {
             config.databases.insert(name.to_owned(), database);
         }
         let host = Host::Tcp("localhost".to_owned());
-        let expected =
-            ServerBudget { limit: ServerLimit::Connections(9), foreign: 2, reserved: 0 };
+        let expected = ServerBudget { limit: ServerLimit::Connections(9), foreign: 2, reserved: 0 };
         assert_eq!(config.server_budget(&host, 5432, None), expected);
         assert_eq!(config.server_budget(&host, 5433, None), ServerBudget::default());
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::budget::{Limit, ServerLimit};
 use crate::pool::{DnsName, Host, HostName};
-use crate::reader::{Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span};
+use crate::reader::{
+    Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span,
+};
 use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use crate::cluster::ResolvedCluster;
 use crate::budget::{Limit, ServerBudget, ServerLimit};
+use crate::cluster::ResolvedCluster;
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };

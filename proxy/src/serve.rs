@@ -25,10 +25,10 @@ use crate::accept::{self, AcceptContext, BindError, Bound};
 use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
+use crate::budget::ServerBudgets;
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
-use crate::budget::ServerBudgets;
 use crate::directory::PoolDirectory;
 use crate::facts::{self, Facts};
 use crate::inherited::{Inherited, SocketFile};
@@ -159,12 +159,14 @@ impl Prepared {
         mut signals: Signals,
         mut inherited: Inherited,
     ) -> Result<(), ServeError> {
-        let Bound { clients: listeners, http, peers } =
-            accept::bind(&self.config, &mut inherited)?;
+        let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
         let mut passed_on = listeners.to_pass_on()?;
-        for listener in http.iter().chain(&peers) {
-            passed_on.push((listener.try_clone()?.into(), SocketFile::Foreign));
+        if let Some(http) = &http {
+            passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
+        }
+        if let Some(peers) = &peers {
+            passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
         }
         let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
         let facts = Facts::start(&self.config)?;
@@ -180,7 +182,7 @@ impl Prepared {
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
         let control = Control::new(control);
-        let workers = Workers::start(&self, &process, control, &configs, peers.clone(), &facts)?;
+        let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
         workers.serve_peers(peer_requests);
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
@@ -269,8 +271,8 @@ impl Prepared {
         listeners: Vec<(OwnedFd, SocketFile)>,
     ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
-        let mut published = workers.facts.document();
         let mut take_over = None;
+        let mut published = workers.facts.document();
         let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
@@ -464,8 +466,8 @@ impl Workers {
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
-        peers: Peers,
         facts: &Facts,
+        peers: Peers,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
@@ -495,7 +497,8 @@ impl Workers {
             .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
-            .with_peers(peers.clone());
+            .with_peers(peers.clone())
+            .with_facts(facts.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let cancel_keys = Arc::default();
         let common = Common {

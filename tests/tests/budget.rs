@@ -146,8 +146,7 @@ fn budget_closes_the_connection_that_was_idle_for_longest() {
 fn budget_takes_the_next_connection_of_the_pool_that_has_most() {
     let pg = Postgres::start();
     roles(&pg, 3);
-    let proxy =
-        Config::before(&pg).set("pool_size", 3).server("max_server_connections", 4).start();
+    let proxy = Config::before(&pg).set("pool_size", 3).server("max_server_connections", 4).start();
     let mut holders: Vec<_> = [0, 0, 0, 1].map(login).iter().map(|it| proxy.log_in(it)).collect();
     holders.iter_mut().for_each(|holder| _ = holder.ok("begin"));
     // A login waits too, for its pool's first connection.
@@ -233,7 +232,8 @@ fn budget_53300_is_told_only_where_no_connection_lives() {
     drop((holder, waiter, other));
     eventually("the pools have no connection", SOON, || pg.value(APPS) == "3");
     eventually("their places are free", SOON, || {
-        let used = pg.superuser().value("select count(*) from pg_stat_activity where datname is not null");
+        let used =
+            pg.superuser().value("select count(*) from pg_stat_activity where datname is not null");
         used == "4"
     });
     let last = direct(&pg, 2);

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::Session;
-use super::drain::DrainTime;
+use super::drain::time::DrainTime;
 use crate::ids::SessionId;
 
 /// The limits that hold for all sessions of a worker, from the configuration. A reload replaces

@@ -130,10 +130,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("RECONNECT [<database>]", "opens server connections anew, each once it is free"),
     ("KILL [<database>]", "ends the clients and server connections of a database, or of all"),
     ("SHUTDOWN", "accepts nobody any more, lets transactions come to their end and stops"),
-    (
-        "SHUTDOWN WAIT",
-        "the same so slowly that load balancers and pools notice nothing; as SIGTERM",
-    ),
+    ("SHUTDOWN WAIT", "the same so slowly that pools notice nothing, as SIGTERM does"),
 ];
 
 impl Command {

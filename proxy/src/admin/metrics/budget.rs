@@ -17,11 +17,9 @@ const GAUGES: &[(&str, &str, Value)] = &[
     ("pgimbal_budget_used", "Connections of pools to the server.", |status| {
         Some(status.numbers.used)
     }),
-    (
-        "pgimbal_budget_waiting",
-        "Pools that wait for a part of the server's budget.",
-        |status| Some(status.numbers.waiting),
-    ),
+    ("pgimbal_budget_waiting", "Pools that wait for a part of the server's budget.", |status| {
+        Some(status.numbers.waiting)
+    }),
 ];
 
 /// Records the samples of all servers.

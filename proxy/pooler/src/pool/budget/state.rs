@@ -184,8 +184,7 @@ impl State {
                 self.pools.remove(&token.pool);
             }
         }
-        for (caps, name) in
-            [(&mut self.roles, &token.role), (&mut self.databases, &token.database)]
+        for (caps, name) in [(&mut self.roles, &token.role), (&mut self.databases, &token.database)]
         {
             let cap = cap(caps, name);
             cap.taken -= 1;

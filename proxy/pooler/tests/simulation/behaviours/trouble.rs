@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgimbal_pooler::server::ServerState;
 use pgimbal_pooler::session::Link;
-use pgimbal_pooler::session::drain::DrainTime;
+use pgimbal_pooler::session::drain::time::DrainTime;
 
 use crate::client::Stage;
 use crate::message as m;
