@@ -162,8 +162,11 @@ impl Prepared {
         let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
         let mut passed_on = listeners.to_pass_on()?;
-        for listener in http.iter().chain(&peers) {
-            passed_on.push((listener.try_clone()?.into(), SocketFile::Foreign));
+        if let Some(http) = &http {
+            passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
+        }
+        if let Some(peers) = &peers {
+            passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
         }
         let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
         let facts = Facts::start(&self.config)?;

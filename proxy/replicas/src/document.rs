@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use pgimbal_auth::rotation::{HistoryRecord, UnknownFields};
 use serde::{Deserialize, Serialize};
 
-use crate::budget::slots::Slots;
 pub use self::cluster::{ClusterFacts, MAX_NODES, NodeHistory};
 pub use self::decision::{Decision, Stamp};
 pub use self::encoding::{DocumentError, MAX_INFLATED, Unreadable};
 pub use self::salts::SaltsKey;
+use crate::budget::slots::Slots;
 
 /// The form of the document. Fields may be added to it; a change of what a field means is another
 /// version, which this one must not touch.

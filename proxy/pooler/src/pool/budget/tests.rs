@@ -236,8 +236,7 @@ fn budget_of_a_server_that_has_not_answered_is_small() {
     let tokens: Vec<Token> = (1..9).filter_map(take).collect();
     assert_eq!(tokens.len() as u32, UNKNOWN_LIMIT);
     assert!(budget.wants_limits("r", "d", now) && budget.is_contended());
-    let limits =
-        LearnedLimits { max_connections: 100, reserved: 3, role: Some(3), database: None };
+    let limits = LearnedLimits { max_connections: 100, reserved: 3, role: Some(3), database: None };
     budget.learn("r", "d", limits, now);
     assert!(!budget.wants_limits("r", "d", now) && budget.wants_limits("other", "d", now));
     assert_eq!(budget.status(now).budget, Some(92));
