@@ -30,7 +30,7 @@ use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
-use crate::facts::Facts;
+use crate::facts::{Facts, exchange};
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
@@ -169,7 +169,7 @@ impl Prepared {
             passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
         }
         let (peers, peer_requests) = start_peers(&self.config, peers)?;
-        let facts = Facts::start(&self.config)?;
+        let facts = Facts::start(&self.config, peers.instance())?;
         if signals.until_shutdown(facts.ready()).await.is_none() {
             listeners.abandon();
             return Ok(());
@@ -182,6 +182,7 @@ impl Prepared {
         let control = Control::new(control);
         let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
         workers.serve_peers(peer_requests);
+        tokio::spawn(exchange::tell(facts.clone(), peers.clone()));
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
         if !inherited.is_take_over() {
@@ -421,6 +422,7 @@ struct PeerRequests {
     cancels: mpsc::Receiver<Asked>,
     commands: mpsc::Receiver<Asked>,
     rows: mpsc::Receiver<Asked>,
+    facts: mpsc::Receiver<Asked>,
 }
 
 /// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
@@ -433,6 +435,7 @@ fn start_peers(
         cancels: handlers.on(Kind::Cancel),
         commands: handlers.on(Kind::Command),
         rows: handlers.on(Kind::Rows),
+        facts: handlers.on(Kind::Facts),
     };
     let peers = match listener {
         Some(listener) => Peers::start(config, listener, handlers)?,
@@ -533,7 +536,8 @@ impl Workers {
 
     /// Serves what other replicas ask.
     fn serve_peers(&self, requests: PeerRequests) {
-        let PeerRequests { cancels, commands, rows } = requests;
+        let PeerRequests { cancels, commands, rows, facts } = requests;
+        tokio::spawn(exchange::answer(self.facts.clone(), facts));
         let (senders, keys) = (Arc::clone(&self.senders), Arc::clone(&self.cancel_keys));
         tokio::spawn(worker::serve_peer_cancels(cancels, senders, keys));
         let console = Arc::clone(&self.console);
