@@ -5,7 +5,7 @@
 //! which it also comes back after a restart of all. The task that keeps the store is in `keeper`.
 
 mod earlier_files;
-pub(crate) mod exchange;
+mod exchange;
 mod keeper;
 mod status;
 
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::store::{Store, StoreError};
+pub use exchange::exchange;
 use keeper::Keeper;
 pub use status::FactsStatus;
 use status::Status;
@@ -230,21 +231,18 @@ impl Facts {
         let theirs = Document::parse(bytes)?;
         let mut state = self.inner.state();
         self.inner.change(&mut state, |document| document.merge(theirs));
-        let document = Arc::clone(&state.document);
         drop(state);
-        Ok(document.to_bytes())
+        Ok(self.to_bytes())
     }
 
     /// The last change that was made in this process; what came from peers or the store alone is
     /// none.
-    #[must_use]
-    pub(crate) fn last_change(&self) -> Change {
+    fn last_change(&self) -> Change {
         Change(self.inner.state().change)
     }
 
     /// The document as bytes, for a peer.
-    #[must_use]
-    pub(crate) fn bytes(&self) -> Zeroizing<Vec<u8>> {
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let document = Arc::clone(&self.inner.state().document);
         document.to_bytes()
     }

@@ -27,6 +27,7 @@ use pgimbal_config::{Config, PeerAddress};
 use pgimbal_replicas::InstanceId;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout_at};
 
 use client::{Call, Client};
 use hello::{FORMER_IDS, Hello};
@@ -36,12 +37,14 @@ use request::Dispatcher;
 use stats::PeerStats;
 
 pub use client::AskError;
-
 pub use key::{DeploymentKey, UnusableKey};
 pub use members::{PeerStatus, SILENT};
 pub use request::{Asked, Handlers, Kind};
 pub use stats::{Outcome, Stranger};
 pub use tls::{PeerTls, PeerTlsError};
+
+/// Pause before a peer that is still at work is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The peers cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +104,8 @@ struct Own {
     /// The oldest first.
     former: Mutex<VecDeque<u16>>,
     heartbeat: Mutex<Bytes>,
+    /// Where a peer has last seen this replica.
+    seen_at: Mutex<Option<SocketAddr>>,
 }
 
 impl Peers {
@@ -168,6 +173,12 @@ impl Peers {
     #[must_use]
     pub fn instance(&self) -> Option<InstanceId> {
         self.0.as_ref().map(|inner| inner.own.instance)
+    }
+
+    /// The address at which a peer has last reached this replica; `None` while none has.
+    #[must_use]
+    pub fn own_address(&self) -> Option<SocketAddr> {
+        self.0.as_ref().and_then(|inner| *lock(&inner.own.seen_at))
     }
 
     /// Sets whether this replica accepts clients, as its peers are told.
@@ -368,6 +379,9 @@ impl Inner {
 
     /// A peer has said hello.
     fn heard(&self, hello: Hello, from: SocketAddr, heartbeat: Bytes) {
+        if hello.instance != self.own.instance && hello.you.is_some() {
+            *lock(&self.own.seen_at) = hello.you;
+        }
         let events = self.members().heard(hello, from.ip(), heartbeat, Instant::now());
         if !events.is_empty() {
             self.hurry.notify_one();
@@ -380,10 +394,16 @@ impl Inner {
         let deadline = Instant::now() + patience;
         loop {
             let address = call.to.and_then(|peer| self.members().address(peer));
-            let (status, body) = self.send(address.ok_or(AskError::Gone)?, &call).await?;
+            let address = address.ok_or(AskError::Gone)?;
+            let turn = timeout_at(deadline.into(), self.client.turn(address)).await;
+            let turn = turn.map_err(|_| AskError::Timeout)?;
+            let (status, body) = self.send(address, &call).await?;
             match status {
                 StatusCode::OK => return Ok(body),
-                StatusCode::ACCEPTED if Instant::now() < deadline => {}
+                StatusCode::ACCEPTED if Instant::now() < deadline => {
+                    drop(turn);
+                    sleep(PAUSE).await;
+                }
                 StatusCode::ACCEPTED => return Err(AskError::Timeout),
                 _ => return Err(AskError::Refused(text(&body))),
             }
@@ -433,6 +453,7 @@ impl Own {
             peer_id: AtomicU16::new(config.peers.peer_id.unwrap_or(0)),
             former: Mutex::default(),
             heartbeat: Mutex::default(),
+            seen_at: Mutex::default(),
         }
     }
 

@@ -21,7 +21,7 @@ use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::accept::{self, AcceptContext, BindError, Bound};
+use crate::accept::{self, AcceptContext, BindError, Bound, Listeners};
 use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
@@ -30,7 +30,7 @@ use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
-use crate::facts::{Facts, exchange};
+use crate::facts::{self, Facts};
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
@@ -161,15 +161,11 @@ impl Prepared {
     ) -> Result<(), ServeError> {
         let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
-        let mut passed_on = listeners.to_pass_on()?;
-        if let Some(http) = &http {
-            passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
-        }
-        if let Some(peers) = &peers {
-            passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
-        }
-        let (peers, peer_requests) = start_peers(&self.config, peers)?;
+        let passed_on = pass_on(&listeners, [&http, &peers])?;
+        let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
         let facts = Facts::start(&self.config, peers.instance())?;
+        // The peers may know what a store that is away would say.
+        tokio::spawn(facts::exchange(facts.clone(), peers.clone(), told));
         if signals.until_shutdown(facts.ready()).await.is_none() {
             listeners.abandon();
             return Ok(());
@@ -178,19 +174,15 @@ impl Prepared {
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
-        let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let control = Control::new(control);
+        let (control, configs) = (Control::new(control), watch::Sender::new(self.config.clone()));
         let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
         workers.serve_peers(peer_requests);
-        tokio::spawn(exchange::tell(facts.clone(), peers.clone()));
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
         if !inherited.is_take_over() {
             http.serve()?;
         }
-        let console = Arc::clone(&workers.console);
-        tokio::spawn(async move { console.keep_averages().await });
-        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&workers.senders)));
+        workers.keep_up(&configs);
         let places = listeners.places().join(", ");
         // The first clients need the passwords.
         if signals.until_shutdown(workers.credentials.ready()).await.is_none() {
@@ -221,7 +213,7 @@ impl Prepared {
         } else {
             service_manager::stopping();
         }
-        let (delay, grace) = (self.config.drain_delay, self.config.shutdown_grace);
+        let Config { drain_delay: delay, shutdown_grace: grace, .. } = *self.config;
         let times = DrainTimes { delay, grace };
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
@@ -422,26 +414,38 @@ struct PeerRequests {
     cancels: mpsc::Receiver<Asked>,
     commands: mpsc::Receiver<Asked>,
     rows: mpsc::Receiver<Asked>,
-    facts: mpsc::Receiver<Asked>,
 }
 
-/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
+/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`. The
+/// last of what is returned are their documents of facts.
 fn start_peers(
     config: &Config,
     listener: Option<std::net::TcpListener>,
-) -> Result<(Peers, PeerRequests), PeersError> {
+) -> Result<(Peers, PeerRequests, mpsc::Receiver<Asked>), PeersError> {
     let mut handlers = Handlers::default();
     let requests = PeerRequests {
         cancels: handlers.on(Kind::Cancel),
         commands: handlers.on(Kind::Command),
         rows: handlers.on(Kind::Rows),
-        facts: handlers.on(Kind::Facts),
     };
+    let facts = handlers.on(Kind::Facts);
     let peers = match listener {
         Some(listener) => Peers::start(config, listener, handlers)?,
         None => Peers::default(),
     };
-    Ok((peers, requests))
+    Ok((peers, requests, facts))
+}
+
+/// The sockets that a process which takes over is given: those of clients, and the others.
+fn pass_on(
+    clients: &Listeners,
+    others: [&Option<std::net::TcpListener>; 2],
+) -> io::Result<Vec<(OwnedFd, SocketFile)>> {
+    let mut passed_on = clients.to_pass_on()?;
+    for other in others.into_iter().flatten() {
+        passed_on.push((other.try_clone()?.into(), SocketFile::Foreign));
+    }
+    Ok(passed_on)
 }
 
 /// The workers, and the handles through which they are reached.
@@ -473,25 +477,22 @@ impl Workers {
         let (senders, askers, channels) = channels(count);
         let to_workers = Arc::clone(&senders);
         let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
+            let (role, event) = (role.clone(), event.clone());
             tell_all(&to_workers, || Message::Credential {
-                role: Arc::clone(role),
+                role: role.clone(),
                 event: event.clone(),
             });
         })?;
         let counts = prepared.directory.cluster_counts();
         let to_workers = Arc::clone(&senders);
-        let clusters = Clusters::start(
-            &prepared.config,
-            counts,
-            &credentials,
-            facts,
-            move |cluster, view| {
-                tell_all(&to_workers, || Message::Topology {
-                    cluster: Arc::clone(cluster),
-                    view: Arc::clone(view),
-                });
-            },
-        )?;
+        let tell = move |cluster: &Arc<str>, view: &Arc<_>| {
+            let (cluster, view) = (Arc::clone(cluster), Arc::clone(view));
+            tell_all(&to_workers, || Message::Topology {
+                cluster: Arc::clone(&cluster),
+                view: Arc::clone(&view),
+            });
+        };
+        let clusters = Clusters::start(&prepared.config, counts, &credentials, facts, tell)?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
             .with_clusters(clusters.clone())
@@ -519,14 +520,13 @@ impl Workers {
         }
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
-        let facts = facts.clone();
         Ok(Self {
             senders,
             threads,
             collector,
             clusters,
             credentials,
-            facts,
+            facts: facts.clone(),
             console,
             logins,
             cancel_keys,
@@ -535,9 +535,15 @@ impl Workers {
     }
 
     /// Serves what other replicas ask.
+    /// Begins what goes on beside serving: averages for the console, and the names of hosts.
+    fn keep_up(&self, configs: &watch::Sender<Arc<Config>>) {
+        let console = Arc::clone(&self.console);
+        tokio::spawn(async move { console.keep_averages().await });
+        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&self.senders)));
+    }
+
     fn serve_peers(&self, requests: PeerRequests) {
-        let PeerRequests { cancels, commands, rows, facts } = requests;
-        tokio::spawn(exchange::answer(self.facts.clone(), facts));
+        let PeerRequests { cancels, commands, rows } = requests;
         let (senders, keys) = (Arc::clone(&self.senders), Arc::clone(&self.cancel_keys));
         tokio::spawn(worker::serve_peer_cancels(cancels, senders, keys));
         let console = Arc::clone(&self.console);

@@ -20,8 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// A peer with the last change that it was sent, and its answer.
 type Told = (InstanceId, Change, Result<Bytes, AskError>);
 
+/// Exchanges facts with the peers for as long as the process runs; `asked` are their documents.
+pub async fn exchange(facts: Facts, peers: Peers, asked: mpsc::Receiver<Asked>) {
+    tokio::join!(answer(facts.clone(), asked), tell(facts, peers));
+}
+
 /// Answers the peers' documents, for as long as there are peers.
-pub(crate) async fn answer(facts: Facts, mut requests: mpsc::Receiver<Asked>) {
+async fn answer(facts: Facts, mut requests: mpsc::Receiver<Asked>) {
     while let Some(Asked { from, body, reply }) = requests.recv().await {
         let merged = facts.merge_from_peer(&body).map_err(|error| {
             warn!("the document of replica {from} is {error}; it is not used");
@@ -34,7 +39,7 @@ pub(crate) async fn answer(facts: Facts, mut requests: mpsc::Receiver<Asked>) {
 
 /// Sends what has changed here to every peer, for as long as the process. Ends at once without
 /// peers.
-pub(crate) async fn tell(facts: Facts, peers: Peers) {
+async fn tell(facts: Facts, peers: Peers) {
     let Some(mut met) = peers.changed() else { return };
     let mut published = facts.document();
     // The last change that each living peer has.
@@ -53,7 +58,7 @@ pub(crate) async fn tell(facts: Facts, peers: Peers) {
         for peer in alive {
             let is_told = known.get(&peer).is_some_and(|known| *known >= change);
             if !is_told && busy.insert(peer) {
-                let (peers, body) = (peers.clone(), facts.bytes().to_vec());
+                let (peers, body) = (peers.clone(), facts.to_bytes().to_vec());
                 asking.spawn(async move {
                     let answer = peers.ask(peer, Kind::Facts, body, PATIENCE).await;
                     (peer, change, answer)

@@ -39,7 +39,10 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const HEAD: usize = 8 * 1024;
 /// Headers of a request; a peer sends five.
 const HEADERS: usize = 16;
-/// How long a handler may take before its peer is told to ask again with the same id.
+/// How long a handler may take before its peer is told to ask again with the same id, so that what
+/// is slow keeps no connection from the rest.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long it may take for a request without an id.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 /// Pause after a failed accept, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -198,7 +201,7 @@ async fn handled(
     asked: (InstanceId, Bytes),
 ) -> Page {
     let answer = inner.dispatcher.handle(kind, id, asked);
-    match timeout(ANSWER_TIME, answer).await {
+    match timeout(if id.is_some() { ASK_AGAIN } else { ANSWER_TIME }, answer).await {
         Ok(Answer::Done(body)) if body.len() > BODY => {
             page(StatusCode::INTERNAL_SERVER_ERROR, "the answer is longer than 1 MiB")
         }
