@@ -30,7 +30,7 @@ use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
-use crate::facts::Facts;
+use crate::facts::{self, Facts};
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
@@ -168,8 +168,10 @@ impl Prepared {
         if let Some(peers) = &peers {
             passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
         }
-        let (peers, peer_requests) = start_peers(&self.config, peers)?;
+        let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
         let facts = Facts::start(&self.config)?;
+        // The peers may know what a store that is away would say.
+        tokio::spawn(facts::exchange(facts.clone(), peers.clone(), told));
         if signals.until_shutdown(facts.ready()).await.is_none() {
             listeners.abandon();
             return Ok(());
@@ -426,22 +428,24 @@ struct PeerRequests {
     rows: mpsc::Receiver<Asked>,
 }
 
-/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
+/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`. The
+/// last of what is returned are their documents of facts.
 fn start_peers(
     config: &Config,
     listener: Option<std::net::TcpListener>,
-) -> Result<(Peers, PeerRequests), PeersError> {
+) -> Result<(Peers, PeerRequests, mpsc::Receiver<Asked>), PeersError> {
     let mut handlers = Handlers::default();
     let requests = PeerRequests {
         cancels: handlers.on(Kind::Cancel),
         commands: handlers.on(Kind::Command),
         rows: handlers.on(Kind::Rows),
     };
+    let facts = handlers.on(Kind::Facts);
     let peers = match listener {
         Some(listener) => Peers::start(config, listener, handlers)?,
         None => Peers::default(),
     };
-    Ok((peers, requests))
+    Ok((peers, requests, facts))
 }
 
 /// The workers, and the handles through which they are reached.

@@ -10,6 +10,8 @@
 mod claims;
 mod limits;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
