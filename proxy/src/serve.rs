@@ -197,6 +197,9 @@ impl Prepared {
         process.enter(Phase::Draining);
         peers.set_ready(false);
         if ending == Ending::TakenOver {
+            if let Err(error) = peers.leave_port() {
+                tracing::warn!(%error, "peers.listen is not left to the new process");
+            }
             http.end().await;
             accepting.leave();
         } else {
