@@ -205,8 +205,12 @@ impl Prepared {
         }
         let (delay, grace) = (self.config.drain_delay, self.config.shutdown_grace);
         let times = DrainTimes { delay, grace };
+        let replicas = workers.replicas().cloned();
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        if let Some(replicas) = replicas {
+            replicas.leave().await;
+        }
         facts.finish().await;
         Ok(())
     }

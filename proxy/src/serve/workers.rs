@@ -13,7 +13,7 @@ use super::{Prepared, ServeError};
 use crate::accept::AcceptContext;
 use crate::admin::collect::{Collector, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control};
-use crate::budget::ServerBudgets;
+use crate::budget::{ReplicaBudget, ServerBudgets};
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
@@ -62,6 +62,7 @@ pub(super) struct Workers {
     clusters: Clusters,
     credentials: CredentialManager,
     facts: Facts,
+    replicas: Option<ReplicaBudget>,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
     cancel_keys: Arc<WrongKeyLimiter>,
@@ -102,8 +103,16 @@ impl Workers {
                 });
             },
         )?;
+        let replicas = ReplicaBudget::start(
+            &configs.subscribe(),
+            &prepared.directory,
+            &credentials,
+            facts,
+            &peers,
+        );
+        let budgets = Arc::clone(prepared.directory.budgets());
         let collector = Collector::new(askers, Arc::clone(process))
-            .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
+            .with_budgets(ServerBudgets::new(budgets, replicas.clone()))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
             .with_peers(peers.clone())
@@ -134,6 +143,7 @@ impl Workers {
             clusters,
             credentials,
             facts,
+            replicas,
             console,
             logins,
             cancel_keys,
@@ -144,6 +154,11 @@ impl Workers {
     /// Handle from which metrics and probes are collected.
     pub(super) const fn collector(&self) -> &Collector {
         &self.collector
+    }
+
+    /// The budget over all replicas; `None` when there is one replica.
+    pub(super) const fn replicas(&self) -> Option<&ReplicaBudget> {
+        self.replicas.as_ref()
     }
 
     /// The durable facts of the replicas.
