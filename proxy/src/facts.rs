@@ -9,12 +9,14 @@ mod exchange;
 mod keeper;
 mod status;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, HistoryPlace, Secret, StoreKind};
 use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::budget::slots::Slots;
 use pgimbal_replicas::document::{Document, DocumentError, SaltsKey};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -73,7 +75,20 @@ struct Inner {
     progress: watch::Sender<Progress>,
     /// Wakes the keeper: something is to be written.
     changed: Notify,
+    /// What is to become of the slots of the budget, asked at each read of the store.
+    slots: Mutex<Option<SlotsChange>>,
     status: Status,
+}
+
+type DecideSlots = dyn FnMut(&Slots) -> Option<Slots> + Send;
+
+/// The function that decides about the slots.
+struct SlotsChange(Box<DecideSlots>);
+
+impl fmt::Debug for SlotsChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlotsChange")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +162,7 @@ impl Facts {
             published,
             progress,
             changed: Notify::new(),
+            slots: Mutex::default(),
             status: Status::new(location),
         };
         Self { inner: Arc::new(inner) }
@@ -190,6 +206,19 @@ impl Facts {
             self.inner.changed.notify_one();
         }
         Change(state.change)
+    }
+
+    /// Has `change` decide what becomes of the slots of the budget: it is given those that were just
+    /// read from the store, and what it returns is written by compare-and-set at that version, or
+    /// nowhere. Once that has succeeded they stand in [`Self::document`].
+    pub fn keep_slots(&self, change: impl FnMut(&Slots) -> Option<Slots> + Send + 'static) {
+        let mut kept = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(SlotsChange(Box::new(change)));
+    }
+
+    /// Has the store read soon, and the slots decided about.
+    pub fn read_soon(&self) {
+        self.inner.changed.notify_one();
     }
 
     /// Waits until the store has a change and all before it.
@@ -292,6 +321,12 @@ impl Default for Facts {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the slots are to become, when the store has these.
+    fn wanted_slots(&self, stored: &Slots) -> Option<Slots> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.as_mut().and_then(|change| (change.0)(stored))
     }
 
     /// Changes the document, and publishes it; returns whether it is another one.

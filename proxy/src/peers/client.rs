@@ -103,6 +103,14 @@ impl Client {
         Self { tls, lanes: Mutex::default() }
     }
 
+    /// Gives up the idle connections to an address, or to all for `None`: another process may be
+    /// there now.
+    pub(super) fn forget(&self, address: Option<SocketAddr>) {
+        let is_meant = |to: &SocketAddr| address.is_none_or(|address| address == *to);
+        let mut lanes = self.lanes();
+        lanes.iter_mut().filter(|(to, _)| is_meant(to)).for_each(|(_, lane)| lane.idle.clear());
+    }
+
     /// Waits for one's turn among the requests to this address; it is over when the result is
     /// dropped.
     pub(super) async fn turn(&self, to: SocketAddr) -> Option<OwnedSemaphorePermit> {

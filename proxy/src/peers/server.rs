@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::Inner;
@@ -47,15 +48,19 @@ const ANSWER_TIME: Duration = Duration::from_millis(1500);
 /// Pause after a failed accept, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Starts the thread that serves `listener` until the process ends: a draining replica still
-/// answers.
-pub(super) fn start(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result<()> {
+/// Starts the thread that serves `listener`, or the last of `next`, until the process ends: a
+/// draining replica still answers.
+pub(super) fn start(
+    inner: Arc<Inner>,
+    listener: std::net::TcpListener,
+    next: UnboundedReceiver<std::net::TcpListener>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("peers-accept".to_owned()).spawn(move || {
         runtime.block_on(async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => serve(inner, listener).await,
+                Ok(listener) => serve(inner, listener, next).await,
                 Err(error) => tracing::error!(%error, "peers.listen cannot be served"),
             }
         });
@@ -63,11 +68,26 @@ pub(super) fn start(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::R
     Ok(())
 }
 
-async fn serve(inner: Arc<Inner>, listener: TcpListener) {
+/// Serves `listener`, until another one comes in its place.
+async fn serve(
+    inner: Arc<Inner>,
+    mut listener: TcpListener,
+    mut next: UnboundedReceiver<std::net::TcpListener>,
+) {
     let (strangers, connections) = (PendingLogins::new(STRANGERS), PendingLogins::new(CONNECTIONS));
     let mut rate = Rate::default();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(other) = next.recv() => {
+                match other.set_nonblocking(true).and_then(|()| TcpListener::from_std(other)) {
+                    Ok(other) => listener = other,
+                    Err(error) => tracing::error!(%error, "the new port cannot be served"),
+                }
+                continue;
+            }
+        };
+        match accepted {
             Ok((_, from)) if !rate.allows(Subnet::of(Some(from.ip())), Instant::now()) => {
                 inner.strangers.note(&inner.stats, Stranger::Rate, from, "too many at a time");
             }

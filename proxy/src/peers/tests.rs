@@ -255,6 +255,7 @@ fn hello_of(instance: InstanceId, port: u16) -> Vec<u8> {
         name: "fake".to_owned(),
         version: "0".to_owned(),
         listen: ([0, 0, 0, 0], port).into(),
+        moved: false,
         you: None,
         ready: true,
         peer_id: None,
