@@ -17,7 +17,7 @@ use random::Random;
 use world::World;
 
 /// Enough to meet every pair of misfortunes many times; some seconds of a debug build.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 2_000;
 
 #[test]
 fn replicas_agree_whatever_becomes_of_their_messages_their_store_and_themselves() {
