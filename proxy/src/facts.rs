@@ -1,10 +1,11 @@
 //! The durable facts that the replicas share: the handle through which the rest of the process
 //! reads and changes them. What a fact means is decided in [`pgimbal_replicas::document`].
 //!
-//! A change is in force here at once; it goes to the peers ([`ToPeers`]) and to the store, from
+//! A change is in force here at once; it goes to the peers (`exchange`) and to the store, from
 //! which it also comes back after a restart of all. The task that keeps the store is in `keeper`.
 
 mod earlier_files;
+mod exchange;
 mod keeper;
 mod status;
 
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::store::{Store, StoreError};
+pub use exchange::exchange;
 use keeper::Keeper;
 pub use status::FactsStatus;
 use status::Status;
@@ -78,8 +80,10 @@ struct Inner {
     status: Status,
 }
 
+type DecideSlots = dyn FnMut(&Slots) -> Option<Slots> + Send;
+
 /// The function that decides about the slots.
-struct SlotsChange(Box<dyn FnMut(&Slots) -> Option<Slots> + Send>);
+struct SlotsChange(Box<DecideSlots>);
 
 impl fmt::Debug for SlotsChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,8 +96,6 @@ struct State {
     document: Arc<Document>,
     /// Number of the last change that was made here.
     change: u64,
-    /// Number of the last change that the peers were given.
-    given: u64,
 }
 
 /// How far the store is.
@@ -110,12 +112,13 @@ struct Progress {
 }
 
 impl Facts {
-    /// Begins to keep the facts in the store of `config`: the task reads it at once. Files of
+    /// Begins to keep the facts in the store of `config`: the task reads it at once. `instance` is
+    /// the number of this process; `None` when it has none yet. Files of
     /// earlier versions in `state_dir` are taken over. Called on a runtime.
     ///
     /// # Errors
     /// [`StoreError`] when the store's options cannot work; no task runs then.
-    pub fn start(config: &Config) -> Result<Self, StoreError> {
+    pub fn start(config: &Config, instance: Option<InstanceId>) -> Result<Self, StoreError> {
         let store = Store::new(config)?;
         let credentials = &config.credentials;
         let keeps_generations =
@@ -125,7 +128,8 @@ impl Facts {
             Some(key) => KeyOrigin::Deployment(key.clone()),
             None => KeyOrigin::Document(earlier.key()),
         };
-        let facts = Self::new(key, keeps_generations, false, store.location());
+        let instance = instance.unwrap_or_else(|| InstanceId(rand::random()));
+        let facts = Self::new(key, instance, keeps_generations, false, store.location());
         tokio::spawn(Keeper::new(Arc::clone(&facts.inner), store, earlier).run());
         Ok(facts)
     }
@@ -134,16 +138,23 @@ impl Facts {
     #[must_use]
     pub fn alone() -> Self {
         let key = SaltsKey::new(rand::random());
-        let facts = Self::new(KeyOrigin::Document(key.clone()), true, true, "none");
+        let instance = InstanceId(rand::random());
+        let facts = Self::new(KeyOrigin::Document(key.clone()), instance, true, true, "none");
         facts.add(|document, _| document.set_salts(key));
         facts
     }
 
-    fn new(key: KeyOrigin, keeps_generations: bool, is_alone: bool, location: &str) -> Self {
+    fn new(
+        key: KeyOrigin,
+        instance: InstanceId,
+        keeps_generations: bool,
+        is_alone: bool,
+        location: &str,
+    ) -> Self {
         let (published, _) = watch::channel(Arc::default());
         let (progress, _) = watch::channel(Progress::default());
         let inner = Inner {
-            instance: InstanceId(rand::random()),
+            instance,
             key,
             keeps_generations,
             is_alone,
@@ -249,15 +260,20 @@ impl Facts {
         let theirs = Document::parse(bytes)?;
         let mut state = self.inner.state();
         self.inner.change(&mut state, |document| document.merge(theirs));
-        let document = Arc::clone(&state.document);
         drop(state);
-        Ok(document.to_bytes())
+        Ok(self.to_bytes())
     }
 
-    /// What must go to the peers. For one task.
-    #[must_use]
-    pub fn to_peers(&self) -> ToPeers {
-        ToPeers { facts: self.clone(), published: self.inner.published.subscribe() }
+    /// The last change that was made in this process; what came from peers or the store alone is
+    /// none.
+    fn last_change(&self) -> Change {
+        Change(self.inner.state().change)
+    }
+
+    /// The document as bytes, for a peer.
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let document = Arc::clone(&self.inner.state().document);
+        document.to_bytes()
     }
 
     /// The key from which users' salts are made.
@@ -324,34 +340,5 @@ impl Inner {
         state.document = Arc::new(document);
         self.published.send_replace(Arc::clone(&state.document));
         true
-    }
-}
-
-/// The changes that were made here, for the task that sends them to the peers. Several that come
-/// while it sends are one.
-#[derive(Debug)]
-pub struct ToPeers {
-    facts: Facts,
-    published: watch::Receiver<Arc<Document>>,
-}
-
-impl ToPeers {
-    /// Waits for a change that was made in this process, and returns the whole document as bytes.
-    /// What came from peers or the store alone is not sent on.
-    pub async fn next(&mut self) -> Zeroizing<Vec<u8>> {
-        loop {
-            let changed = self.published.changed().await;
-            let mut state = self.facts.inner.state();
-            if state.change > state.given {
-                state.given = state.change;
-                let document = Arc::clone(&state.document);
-                drop(state);
-                return document.to_bytes();
-            }
-            drop(state);
-            if changed.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
     }
 }

@@ -150,6 +150,12 @@ impl Kubernetes {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    /// The authority of the API server's certificate, PEM.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.certificates.authority
+    }
+
     /// The API of a user who may do everything.
     #[must_use]
     pub fn admin(&self) -> Api {

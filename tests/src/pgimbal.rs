@@ -36,6 +36,8 @@ pub struct Config {
     server: Vec<(String, String)>,
     user: Vec<(String, String)>,
     cluster: Vec<(String, String)>,
+    peers: Vec<(String, String)>,
+    store: Vec<(String, String)>,
     tables: String,
     launcher: Vec<String>,
     hosts: Vec<String>,
@@ -61,6 +63,8 @@ impl Config {
             server: Vec::new(),
             user: Vec::new(),
             cluster: Vec::new(),
+            peers: Vec::new(),
+            store: Vec::new(),
             tables: String::new(),
             launcher: Vec::new(),
             hosts: Vec::new(),
@@ -108,6 +112,27 @@ impl Config {
     #[must_use]
     pub fn user(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.user, key, &value.to_string());
+        self
+    }
+
+    /// Sets an option of `[peers]` to a TOML value.
+    #[must_use]
+    pub fn peers(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.peers, key, &value.to_string());
+        self
+    }
+
+    /// Sets an option of `[store]` to a TOML value.
+    #[must_use]
+    pub fn store(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.store, key, &value.to_string());
+        self
+    }
+
+    /// Leaves an option of `[store]` at its default.
+    #[must_use]
+    pub fn without_store(mut self, key: &str) -> Self {
+        self.store.retain(|(known, _)| known != key);
         self
     }
 
@@ -182,9 +207,11 @@ impl Config {
         text.extend(self.server.iter().map(line));
         text.push_str("\n[users.app]\n");
         text.extend(self.user.iter().map(line));
-        if !self.cluster.is_empty() {
-            text.push_str("\n[clusters.c]\n");
-            text.extend(self.cluster.iter().map(line));
+        let tables =
+            [("clusters.c", &self.cluster), ("peers", &self.peers), ("store", &self.store)];
+        for (name, options) in tables.into_iter().filter(|(_, options)| !options.is_empty()) {
+            text.push_str(&format!("\n[{name}]\n"));
+            text.extend(options.iter().map(line));
         }
         for user in ["scram", "md5", "clear"] {
             text.push_str(&format!("\n[users.{user}]\npassword = \"{user}{PASSWORD_SUFFIX}\"\n"));
@@ -243,6 +270,11 @@ impl Pgimbal {
     pub fn restart(&mut self) {
         self.process = None;
         self.launch();
+    }
+
+    /// Kills the process, which [`Pgimbal::restart`] starts again.
+    pub fn kill(&mut self) {
+        self.process = None;
     }
 
     /// A TCP connection on which nothing was sent.

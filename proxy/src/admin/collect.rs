@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::budget::{ServerBudgets, ServerStatus};
 use crate::credentials::{CredentialManager, CredentialsStatus};
+use crate::facts::{Facts, FactsStatus};
 use crate::peers::{Peers, PeersSnapshot};
 use crate::topology::{ClusterStatus, Clusters};
 
@@ -52,6 +53,7 @@ pub struct Collector {
     credentials: CredentialManager,
     peers: Peers,
     budgets: ServerBudgets,
+    facts: Facts,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -73,6 +75,7 @@ impl Collector {
             credentials: CredentialManager::idle(),
             peers: Peers::default(),
             budgets: ServerBudgets::default(),
+            facts: Facts::alone(),
             known,
         }
     }
@@ -115,6 +118,19 @@ impl Collector {
     #[must_use]
     pub const fn budgets(&self) -> &ServerBudgets {
         &self.budgets
+    }
+
+    /// The same collector, whose snapshots have the status of the store of these facts; without
+    /// this call that of no store.
+    #[must_use]
+    pub fn with_facts(self, facts: Facts) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// The durable facts of the replicas.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The manager of passwords that rotate.
@@ -182,6 +198,7 @@ impl Collector {
             credentials: CredentialsStatus::default(),
             peers: PeersSnapshot::default(),
             budgets: Vec::new(),
+            facts: self.facts.status(),
         }
     }
 }
@@ -208,6 +225,8 @@ pub struct Snapshot {
     pub peers: PeersSnapshot,
     /// The budget of each server that a connection was to be opened to.
     pub budgets: Vec<ServerStatus>,
+    /// The status of the store of the replicas' facts.
+    pub facts: FactsStatus,
 }
 
 impl Snapshot {

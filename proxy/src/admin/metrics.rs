@@ -7,6 +7,7 @@
 mod budget;
 mod clusters;
 mod credentials;
+mod facts;
 mod peers;
 mod pools;
 mod process;
@@ -37,6 +38,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         clusters::record(&snapshot.clusters);
         credentials::record(&snapshot.credentials);
         peers::record(&snapshot.peers);
+        facts::record(&snapshot.facts);
     });
     let mut page = recorder.handle().render();
     text::waits(&mut page, &counted);

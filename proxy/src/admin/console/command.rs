@@ -388,7 +388,7 @@ pub(super) mod tests {
         assert_eq!(names(&Command::ShowAll(Show::Version), false), version);
         assert_eq!(names(&Command::Reload, true), Some(vec!["replica", "result"]));
         assert_eq!(names(&Command::Reload, false), None);
-        assert_eq!(names(&Command::Shutdown, true), None);
+        assert_eq!(names(&Command::Shutdown(Pace::Quick), true), None);
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
         peers: Default::default(),
         credentials: Default::default(),
         budgets: Vec::new(),
+        facts: Default::default(),
         workers: vec![worker],
         unresponsive: vec![0],
         process: process.snapshot(),
