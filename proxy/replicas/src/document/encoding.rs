@@ -1,10 +1,6 @@
 //! The document as bytes: JSON, deflated (zlib).
 
-use std::io::{Read, Write};
-
-use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -14,7 +10,10 @@ use super::{Document, VERSION};
 
 /// Limit of the document's JSON text in bytes. A store holds about 1 MB, deflated to a third; a
 /// text that is larger than this is no document, and a few kilobytes may inflate to gigabytes.
-pub const MAX_INFLATED: u64 = 16 << 20;
+pub const MAX_INFLATED: usize = 16 << 20;
+
+/// Room for the output beside what the size of the input suggests: a header and a checksum.
+const MARGIN: usize = 1024;
 
 /// The reason for which bytes are no document of this version. Nothing of them is used, and they
 /// must not be overwritten.
@@ -65,10 +64,17 @@ impl Document {
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let text = self.to_json();
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-        // Neither writing to memory nor the forms of the fields can fail.
-        let written = encoder.write_all(&text).and_then(|()| encoder.finish());
-        Zeroizing::new(written.unwrap_or_default())
+        let mut deflater = Compress::new(Compression::default(), true);
+        let mut bytes = Zeroizing::new(Vec::new());
+        loop {
+            bytes.reserve(text.len() / 2 + MARGIN);
+            let done = usize::try_from(deflater.total_in()).unwrap_or(text.len());
+            let status = deflater.compress_vec(&text[done..], &mut bytes, FlushCompress::Finish);
+            // It goes on while there is room, and nothing but misuse is an error.
+            if !matches!(status, Ok(Status::Ok | Status::BufError)) {
+                return bytes;
+            }
+        }
     }
 
     /// The document as JSON text.
@@ -78,11 +84,22 @@ impl Document {
 }
 
 fn inflate(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
+    let mut inflater = Decompress::new(true);
     let mut text = Zeroizing::new(Vec::new());
-    let read = ZlibDecoder::new(bytes).take(MAX_INFLATED + 1).read_to_end(&mut text);
-    if text.len() as u64 > MAX_INFLATED {
-        return Err(DocumentError::TooLarge);
+    loop {
+        text.reserve(bytes.len() * 2 + MARGIN);
+        let done = usize::try_from(inflater.total_in()).unwrap_or(bytes.len());
+        let before = (done, text.len());
+        let status = inflater.decompress_vec(&bytes[done..], &mut text, FlushDecompress::None);
+        let status = status.map_err(|_| DocumentError::NotDeflated)?;
+        if text.len() > MAX_INFLATED {
+            return Err(DocumentError::TooLarge);
+        }
+        let done = usize::try_from(inflater.total_in()).unwrap_or(bytes.len());
+        match status {
+            Status::StreamEnd if done == bytes.len() => return Ok(text),
+            Status::Ok | Status::BufError if before != (done, text.len()) => {}
+            _ => return Err(DocumentError::NotDeflated),
+        }
     }
-    read.map_err(|_| DocumentError::NotDeflated)?;
-    Ok(text)
 }
