@@ -15,6 +15,7 @@ mod clusters;
 mod credentials;
 mod files;
 mod findings;
+mod peers;
 mod store;
 mod tls;
 
@@ -33,6 +34,7 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     credentials::check(config, &mut found);
     clusters::check(config, &mut found);
     store::check(config, &mut found);
+    peers::check(config, &mut found);
     console_users(config, &mut found);
     tls::client(&config.clients.tls, &mut found);
     tls::server(&config.server_tls, "server_tls", &mut found);

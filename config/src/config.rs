@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::cluster::{ClusterConfig, ResolvedCluster};
 use crate::credential::CredentialConfig;
+use crate::peers::PeersConfig;
 use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
-    Port, Positive, Span, Threads,
+    Port, Positive, Span, SpanOrNone, Threads,
 };
 use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
@@ -35,8 +36,11 @@ settings! {
         "admin_users" admin_users: Vec<String> as Names = "", applied, try "root";
         /// Users who may only look at the console.
         "stats_users" stats_users: Vec<String> as Names = "", applied, try "monitor";
-        /// How long SIGTERM lets transactions come to their end before it cuts them; Kubernetes
-        /// kills after 30 s, systemd after 90 s.
+        /// How long after SIGTERM new clients are still accepted: load balancers take time to notice
+        /// that `/readyz` has fallen, Kubernetes' endpoints some seconds.
+        "drain_delay" drain_delay: Duration as SpanOrNone = "5s", applied, try "2s";
+        /// How long clients then have to come to the end of their transactions before they are cut.
+        /// Kubernetes' `terminationGracePeriodSeconds` is this and `drain_delay` and 5 s more.
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
     }
     with {
@@ -60,6 +64,8 @@ settings! {
         credentials: CredentialConfig = CredentialConfig::default();
         /// The place of what the replicas of a deployment share, `[store]`.
         store: StoreConfig = StoreConfig::default();
+        /// The other replicas of the deployment, `[peers]`.
+        peers: PeersConfig = PeersConfig::default();
         /// The Vaults that passwords come from, by name.
         vaults: BTreeMap<String, VaultConfig> = BTreeMap::new();
         /// The clusters that databases may name, by name.
@@ -224,6 +230,7 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
     visitor.part("client_tls", |c| &c.clients.tls, |c| &mut c.clients.tls);
     visitor.part("server_tls", |c| &c.server_tls, |c| &mut c.server_tls);
     visitor.part("store", |c| &c.store, |c| &mut c.store);
+    visitor.part("peers", |c| &c.peers, |c| &mut c.peers);
 }
 
 impl Config {

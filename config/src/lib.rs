@@ -13,6 +13,7 @@ mod credential;
 mod elsewhere;
 mod error;
 mod load;
+mod peers;
 mod pgbouncer;
 mod pgpass;
 mod pool;
@@ -42,6 +43,7 @@ pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpC
 pub use credential::CredentialConfig;
 pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
 pub use load::load;
+pub use peers::{GREATEST_PEER_ID, LEAST_DEPLOYMENT_KEY, PeerAddress, PeersConfig};
 pub use pgpass::password_in_pgpass;
 pub use pool::{DatabaseConfig, Host, MaxPinned, PoolConfig, ResolvedPool};
 pub use reference::reference;

@@ -235,6 +235,21 @@ impl Reader for Threads {
     }
 }
 
+/// A length of time, which may be zero.
+pub(crate) struct SpanOrNone;
+
+impl Reader for SpanOrNone {
+    type Out = Duration;
+    const KIND: &'static str = "duration";
+
+    fn read(value: &Value) -> Result<Duration, String> {
+        match value.as_str().map(units::duration) {
+            Some(Ok(Duration::ZERO)) => Ok(Duration::ZERO),
+            _ => Span::read(value),
+        }
+    }
+}
+
 /// A length of time that is not zero.
 pub(crate) struct Span;
 

@@ -61,6 +61,7 @@ const SERVER_TLS: &str = "TLS towards servers, in libpq's terms. A server behind
 never uses it.";
 const STORE: &str = "Where the replicas of a deployment keep what they share: the history of \
 verifiers, revocations, decisions of operators, and the like. It never holds passwords.";
+const PEERS: &str = "The other replicas of the deployment, which have the same `deployment_key`.";
 
 struct Page {
     text: String,
@@ -79,8 +80,9 @@ impl PartVisitor for Page {
             match table {
                 "" => self.head("Top level", TOP),
                 "client_tls" => self.head("[client_tls]", CLIENT_TLS),
-                "server_tls" => self.head("[server_tls]", SERVER_TLS),
-                _ => self.head("[store]", STORE),
+                "store" => self.head("[store]", STORE),
+                "peers" => self.head("[peers]", PEERS),
+                _ => self.head("[server_tls]", SERVER_TLS),
             }
             self.table = Some(table);
         }

@@ -3,21 +3,24 @@
 //! Nothing is read from a client here; its worker reads the first byte.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pgimbal_config::{Config, ListenConfig, TcpConfig};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::admin::collect::ProcessStats;
+use crate::inherited::{Inherited, SocketFile};
 use crate::pending_logins::{PendingLogins, Subnet};
 use crate::tcp;
 use crate::worker::{Accepted, Message, Origin};
@@ -25,6 +28,10 @@ use crate::worker::{Accepted, Message, Origin};
 /// Pause of accepting after the process ran out of file descriptors or memory. Clients wait in the
 /// kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Limit of clients that a listener accepts while it closes: as many as its queue may hold
+/// (net.core.somaxconn).
+const MOST_AT_CLOSE: u32 = 4096;
 
 /// Interval at which the log repeats that accepting is paused.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
@@ -43,18 +50,22 @@ impl BindError {
 
 /// Binds the addresses for clients (`listen` and `unix_socket_dir`), and the address of HTTP, which
 /// is `None` when `http_listen` is off. Clients wait in the kernel's queue until
-/// [`Listeners::serve`]. A socket file that a killed process has left is replaced.
+/// [`Listeners::serve`]. A socket file that a killed process has left is replaced. A listener that
+/// was inherited is used in place of a new one.
 ///
 /// # Errors
 /// [`BindError`] with every address that cannot be bound; nothing stays bound then.
-pub fn bind(config: &Config) -> Result<(Listeners, Option<TcpListener>), BindError> {
+pub fn bind(
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<(Listeners, Option<TcpListener>), BindError> {
     let mut failed = BindError(Vec::new());
     // First, so that whoever sees the clients' port open finds everything open.
     let http = config.http.listen.and_then(|address| {
-        let bound = TcpListener::bind(address);
+        let bound = inherited.tcp(address).map_or_else(|| TcpListener::bind(address), Ok);
         bound.map_err(|cause| failed.add("http_listen", address, &cause)).ok()
     });
-    let listeners = Listeners::bind(&config.listen, &config.clients.tcp, &mut failed);
+    let listeners = Listeners::bind(&config.listen, &config.clients.tcp, inherited, &mut failed);
     if failed.0.is_empty() {
         return Ok((listeners, http));
     }
@@ -66,7 +77,8 @@ pub fn bind(config: &Config) -> Result<(Listeners, Option<TcpListener>), BindErr
 #[derive(Debug)]
 pub struct Listeners {
     tcp: Vec<(TcpListener, Spoken)>,
-    unix: Option<(UnixListener, PathBuf)>,
+    unix: Option<(UnixListener, PathBuf, SocketFile)>,
+    is_take_over: bool,
 }
 
 /// The kind of peer that connects to a listener.
@@ -91,11 +103,19 @@ pub struct AcceptContext {
 
 impl Listeners {
     /// Binds every address of the configuration; accepted sockets inherit these TCP options.
-    fn bind(config: &ListenConfig, options: &TcpConfig, failed: &mut BindError) -> Self {
+    fn bind(
+        config: &ListenConfig,
+        options: &TcpConfig,
+        inherited: &mut Inherited,
+        failed: &mut BindError,
+    ) -> Self {
         let unix = config.unix_socket_dir.as_ref().and_then(|directory| {
             let path = directory.join(format!(".s.PGSQL.{}", config.unix_socket_port));
+            if let Some((listener, file)) = inherited.unix(&path) {
+                return Some((listener, path, file));
+            }
             match bind_unix(&path, config.unix_socket_mode) {
-                Ok(listener) => Some((listener, path)),
+                Ok(listener) => Some((listener, path, SocketFile::Own)),
                 Err(cause) => {
                     failed.add("unix_socket_dir", path.display(), &cause);
                     None
@@ -109,12 +129,32 @@ impl Listeners {
                 true => Spoken::ByLoadBalancer,
                 false => Spoken::ByClients,
             };
-            match bind_tcp(*address, config.backlog, options) {
+            let bound = match inherited.tcp(*address) {
+                Some(listener) => use_tcp(listener.into(), config.backlog, options),
+                None => bind_tcp(*address, config.backlog, options),
+            };
+            match bound {
                 Ok(listener) => tcp.push((listener, spoken)),
                 Err(cause) => failed.add("listen", address, &cause),
             }
         }
-        Self { tcp, unix }
+        Self { tcp, unix, is_take_over: inherited.is_take_over() }
+    }
+
+    /// Copies of the listeners, for a process that takes over.
+    ///
+    /// # Errors
+    /// The operating system's error, when a listener cannot be copied.
+    pub fn to_pass_on(&self) -> io::Result<Vec<(OwnedFd, SocketFile)>> {
+        let tcp = self
+            .tcp
+            .iter()
+            .map(|(listener, _)| Ok((OwnedFd::from(listener.try_clone()?), SocketFile::Foreign)));
+        let unix = self
+            .unix
+            .iter()
+            .map(|(listener, _, file)| Ok((OwnedFd::from(listener.try_clone()?), *file)));
+        tcp.chain(unix).collect()
     }
 
     /// The bound addresses as text for the log: TCP in the order of `listen`, and last the path of
@@ -122,13 +162,16 @@ impl Listeners {
     #[must_use]
     pub fn places(&self) -> Vec<String> {
         let tcp = self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok());
-        let unix = self.unix.iter().map(|(_, path)| path.display().to_string());
+        let unix = self.unix.iter().map(|(_, path, _)| path.display().to_string());
         tcp.map(|address| address.to_string()).chain(unix).collect()
     }
 
-    /// Closes the listeners before any client was accepted, and removes the Unix socket's file.
+    /// Closes the listeners before any client was accepted, and removes the Unix socket's file,
+    /// unless another process listens on it.
     pub fn abandon(self) {
-        if let Some((_, path)) = &self.unix {
+        if let Some((_, path, SocketFile::Own)) = &self.unix
+            && !self.is_take_over
+        {
             // It is ours, made a moment ago; should it be gone, so much the better.
             let _ = std::fs::remove_file(path);
         }
@@ -142,66 +185,132 @@ impl Listeners {
     /// The operating system's error, when a thread cannot be started or a socket cannot be
     /// duplicated.
     pub fn serve(self, context: &AcceptContext) -> io::Result<Accepting> {
-        let mut accepting =
-            Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let mut accepting = Accepting {
+            state: Arc::new(AtomicU8::new(State::Accept as u8)),
+            wake,
+            threads: Vec::new(),
+            unlink: None,
+        };
         for (listener, spoken) in self.tcp {
-            accepting.listeners.push(listener.try_clone()?.into());
-            accepting.spawn(context, move || {
-                let (stream, address) = listener.accept()?;
-                Ok(match spoken {
-                    Spoken::ByClients => Origin::Tcp(stream, address),
-                    Spoken::ByLoadBalancer => Origin::Proxied(stream, address),
-                })
-            })?;
+            listener.set_nonblocking(true)?;
+            accepting.spawn(context, Listener::Tcp(listener, spoken))?;
         }
-        if let Some((listener, path)) = self.unix {
-            accepting.unlink = Some(path);
-            accepting.listeners.push(listener.try_clone()?.into());
-            accepting.spawn(context, move || Ok(Origin::Unix(listener.accept()?.0)))?;
+        if let Some((listener, path, file)) = self.unix {
+            accepting.unlink = Some(path).filter(|_| file == SocketFile::Own);
+            listener.set_nonblocking(true)?;
+            accepting.spawn(context, Listener::Unix(listener))?;
         }
         Ok(accepting)
     }
 }
 
-/// The threads that accept clients. Dropping it closes the listeners, ends the threads and removes
-/// the Unix socket's file; clients that were accepted stay. A drain drops it first.
+/// A listener that does not block.
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener, Spoken),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<Origin> {
+        Ok(match self {
+            Self::Tcp(listener, spoken) => {
+                let (stream, address) = listener.accept()?;
+                match spoken {
+                    Spoken::ByClients => Origin::Tcp(stream, address),
+                    Spoken::ByLoadBalancer => Origin::Proxied(stream, address),
+                }
+            }
+            Self::Unix(listener) => Origin::Unix(listener.accept()?.0),
+        })
+    }
+
+    /// Waits until there is somebody to accept, or `wake` is written to.
+    fn wait(&self, wake: &OwnedFd) {
+        let listener = match self {
+            Self::Tcp(listener, _) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        };
+        let mut both =
+            [PollFd::from_borrowed_fd(listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+        // A signal ends it early, which does no harm.
+        let _ = poll(&mut both, None);
+    }
+}
+
+/// What the accepting threads do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    Accept,
+    /// Accept who waits in the kernel's queue, then end.
+    Close,
+    /// End: another process accepts them.
+    Leave,
+}
+
+/// The threads that accept clients. Dropping it accepts those who wait in the kernel's queue,
+/// closes the listeners, ends the threads and removes the Unix socket's file; clients that were
+/// accepted stay. A drain drops it first.
 #[derive(Debug)]
 pub struct Accepting {
-    stopped: Arc<AtomicBool>,
-    listeners: Vec<OwnedFd>,
+    /// A [`State`].
+    state: Arc<AtomicU8>,
+    wake: Arc<OwnedFd>,
+    threads: Vec<JoinHandle<()>>,
     unlink: Option<PathBuf>,
 }
 
 impl Accepting {
-    /// Starts a thread that waits in `accept`. That costs a login one system call; a listener on a
-    /// runtime costs five.
-    fn spawn(
-        &self,
-        context: &AcceptContext,
-        next: impl Fn() -> io::Result<Origin> + Send + 'static,
-    ) -> io::Result<()> {
+    /// Starts a thread that accepts, and waits when there is nobody to. Under load that costs a
+    /// login one system call; a listener on a runtime costs five.
+    fn spawn(&mut self, context: &AcceptContext, listener: Listener) -> io::Result<()> {
         let context = context.clone();
-        let stopped = Arc::clone(&self.stopped);
-        std::thread::Builder::new().name("accept".to_owned()).spawn(move || {
-            let (mut turn, mut last_said) = (0, None);
-            while !stopped.load(Relaxed) {
-                match next() {
-                    _ if stopped.load(Relaxed) => {}
-                    accepted => context.receive(accepted, &mut turn, &mut last_said),
+        let (state, wake) = (Arc::clone(&self.state), Arc::clone(&self.wake));
+        self.threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(
+            move || {
+                let (mut turn, mut last_said) = (0, None);
+                let is = |wanted: State| state.load(Relaxed) == wanted as u8;
+                let mut rest = MOST_AT_CLOSE;
+                while !is(State::Leave) && rest > 0 {
+                    match listener.accept() {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            if is(State::Close) {
+                                break;
+                            }
+                            listener.wait(&wake);
+                        }
+                        accepted => context.receive(accepted, &mut turn, &mut last_said),
+                    }
+                    rest -= u32::from(is(State::Close));
                 }
-            }
-        })?;
+            },
+        )?);
         Ok(())
+    }
+
+    /// Ends the threads while another process accepts on the same listeners: nobody is lost who
+    /// waits in the kernel's queue, and the Unix socket's file stays.
+    pub fn leave(&mut self) {
+        self.unlink = None;
+        self.end(State::Leave);
+    }
+
+    fn end(&mut self, state: State) {
+        self.state.store(state as u8, Relaxed);
+        // It cannot be full after one.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for Accepting {
     fn drop(&mut self) {
-        self.stopped.store(true, Relaxed);
-        for listener in &self.listeners {
-            // Wakes the thread; new clients are refused by the kernel from here on.
-            let _ = SockRef::from(listener).shutdown(Shutdown::Both);
-        }
+        self.end(State::Close);
         if let Some(path) = &self.unlink {
             // Somebody else may have removed it.
             let _ = std::fs::remove_file(path);
@@ -265,6 +374,11 @@ fn bind_tcp(address: SocketAddr, backlog: u32, options: &TcpConfig) -> io::Resul
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
+    use_tcp(socket, backlog, options)
+}
+
+/// Listens on a bound socket, or sets the options of one that listens already.
+fn use_tcp(socket: Socket, backlog: u32, options: &TcpConfig) -> io::Result<TcpListener> {
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     // Accepted sockets inherit the options: that saves each login a handful of system calls.
     tcp::set_options(&SockRef::from(&socket), options)?;

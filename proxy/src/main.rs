@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pgimbal::admin::check::{self, CheckOptions};
 use pgimbal::cli::{self, Command};
+use pgimbal::inherited::Inherited;
 use pgimbal::logging;
 use pgimbal::serve::{Prepared, ServeError, environment};
 use pgimbal::signals::{self, Signals};
@@ -33,19 +34,20 @@ fn main() -> ExitCode {
 }
 
 fn run(overrides: Overrides) -> ExitCode {
+    let inherited = Inherited::from_environment();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime
         .map_err(ServeError::from)
-        .and_then(|runtime| runtime.block_on(serve(overrides)))
+        .and_then(|runtime| runtime.block_on(serve(overrides, inherited)))
         .unwrap_or_else(|error| failed(&error))
 }
 
 /// Serves until it is told to end, which may be before it has begun.
-async fn serve(overrides: Overrides) -> Result<ExitCode, ServeError> {
+async fn serve(overrides: Overrides, inherited: Inherited) -> Result<ExitCode, ServeError> {
     let mut signals = Signals::listen()?;
     let prepared = signals.until_shutdown(signals::run_on_own_thread(|| prepare(overrides))).await;
     match prepared.transpose()? {
-        Some(Ok(prepared)) => prepared.run(signals).await.map(|()| ExitCode::SUCCESS),
+        Some(Ok(prepared)) => prepared.run(signals, inherited).await.map(|()| ExitCode::SUCCESS),
         Some(Err(code)) => Ok(code),
         None => Ok(ExitCode::SUCCESS),
     }

@@ -1,6 +1,12 @@
 //! The process: prepares, binds, starts the workers, serves, reloads and drains.
 
+mod drain;
+mod take_over;
+
 use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -10,28 +16,30 @@ use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, ReloadChanges};
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::server::prepared::StatementKey;
+use pgimbal_pooler::server::renewal::{Renewal, Renewed};
+use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use crate::accept::{self, AcceptContext, BindError};
 use crate::admin::collect::{Collector, Phase, ProcessStats};
-use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
+use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
 use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
 use crate::directory::PoolDirectory;
+use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
 use crate::pending_logins::PendingLogins;
+use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::{Clusters, PreparedClusters};
 use crate::worker::{self, Channels, Common, Message};
-
-/// Interval at which a drain checks whether all clients have disconnected.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
+use drain::{DrainTimes, Ending, Requests};
+use take_over::{Outcome, TakeOver};
 
 /// Interval at which the expiry of pgimbal's certificates is checked.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -84,6 +92,8 @@ pub struct Prepared {
     key: StatementKey,
     /// The certificates as they were read: a file that is replaced counts after a reload.
     certificates: Vec<OwnCertificate>,
+    /// The path of the program, while it still is where it was.
+    program: Option<PathBuf>,
 }
 
 impl Prepared {
@@ -106,6 +116,7 @@ impl Prepared {
             config,
             overrides,
             salts,
+            program: std::env::current_exe().ok(),
             key: StatementKey(rand::random()),
         })
     }
@@ -123,55 +134,70 @@ impl Prepared {
         Ok(())
     }
 
-    /// Binds, serves clients until the process is told to end, and then drains: for
-    /// `shutdown_grace` after SIGTERM or SHUTDOWN on the console, and without waiting for
-    /// transactions after SIGINT. SIGHUP and RELOAD read the configuration again meanwhile. Returns
+    /// Binds, or uses what was `inherited`, serves clients until the process is told to end, and
+    /// then drains: within `drain_delay` and `shutdown_grace` after SIGTERM or SHUTDOWN on the
+    /// console, and without waiting for transactions after SIGINT. SIGHUP and RELOAD read the
+    /// configuration again meanwhile; after SIGUSR2 another process accepts the clients. Returns
     /// when all workers have ended.
     ///
     /// # Errors
     /// [`ServeError`] when serving could not begin.
-    pub async fn run(self, mut signals: Signals) -> Result<(), ServeError> {
-        let (listeners, http) = accept::bind(&self.config)?;
+    pub async fn run(
+        mut self,
+        mut signals: Signals,
+        mut inherited: Inherited,
+    ) -> Result<(), ServeError> {
+        let (listeners, http) = accept::bind(&self.config, &mut inherited)?;
+        inherited.close_the_rest();
+        let mut passed_on = listeners.to_pass_on()?;
+        if let Some(http) = &http {
+            passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
+        }
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
         let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
         workers.limit_clients(&self.config, &process);
-        let http = http.map(|listener| {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            Ok::<_, io::Error>(tokio::spawn(http::serve(listener, workers.collector.clone())))
-        });
-        let http = http.transpose()?;
+        let mut http = Http::new(http, workers.collector.clone());
+        if !inherited.is_take_over() {
+            http.serve()?;
+        }
         let console = Arc::clone(&workers.console);
         tokio::spawn(async move { console.keep_averages().await });
         tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&workers.senders)));
         let places = listeners.places().join(", ");
-        let accept_context = AcceptContext {
-            workers: Arc::clone(&workers.senders),
-            process: Arc::clone(&process),
-            pending_logins: Arc::clone(&workers.logins),
-        };
         // The first clients need the passwords.
         if signals.until_shutdown(workers.credentials.ready()).await.is_none() {
             listeners.abandon();
-            workers.drain(Duration::ZERO, &process).await;
+            workers.end();
             return Ok(());
         }
-        let accepting = listeners.serve(&accept_context)?;
+        let mut accepting = listeners.serve(&AcceptContext {
+            workers: Arc::clone(&workers.senders),
+            process: Arc::clone(&process),
+            pending_logins: Arc::clone(&workers.logins),
+        })?;
         process.enter(Phase::Serving);
+        http.serve()?;
         self.say_ready(&places, workers.senders.len());
-        let grace = self.supervise(&workers, signals, requests, &process, &configs).await;
-        drop(accepting);
-        if let Some(http) = http {
-            // As the ports of clients: the next process may have it while this one drains.
-            http.abort();
-            // It ends by being aborted, and its listener with it.
-            let _ = http.await;
-        }
+        tell_ready(inherited);
+        let mut requests = Requests { signals, control: requests };
+        let ending = tokio::select! {
+            ending = self.supervise(&workers, &mut requests, &process, &configs, passed_on) => ending,
+            never = service_manager::keep_watchdog() => match never {},
+        };
         process.enter(Phase::Draining);
-        workers.drain(grace, &process).await;
+        if ending == Ending::TakenOver {
+            http.end().await;
+            accepting.leave();
+        } else {
+            service_manager::stopping();
+        }
+        let (delay, grace) = (self.config.drain_delay, self.config.shutdown_grace);
+        let times = DrainTimes { delay, grace };
+        drain::drain(workers, ending, accepting, times, requests, &process).await;
+        http.end().await;
         Ok(())
     }
 
@@ -194,43 +220,87 @@ impl Prepared {
         );
     }
 
-    /// Serves signals and requests of the console. Returns the time that a drain may take.
+    /// Serves signals and requests of the console, until the process is to end. `listeners` are
+    /// what a process that takes over is given.
     async fn supervise(
-        mut self,
+        &mut self,
         workers: &Workers,
-        mut signals: Signals,
-        mut requests: mpsc::Receiver<ControlRequest>,
+        requests: &mut Requests,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
-    ) -> Duration {
+        listeners: Vec<(OwnedFd, SocketFile)>,
+    ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
-        loop {
+        let mut take_over = None;
+        let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
-                request = signals.next() => match request {
-                    SignalRequest::Drain => break,
-                    SignalRequest::Stop => return Duration::ZERO,
-                    SignalRequest::Reload => {
-                        // What became of it stands in the log.
-                        let _ = self.reload(workers, process, configs).await;
+                outcome = outcome_of(&mut take_over) => match outcome {
+                    Outcome::Serves(pid) => {
+                        tracing::info!(pid, "another process has taken over");
+                        service_manager::taken_over_by(pid);
+                        return Ending::TakenOver;
+                    }
+                    Outcome::Failed(reason) => {
+                        tracing::error!("no other process takes over, this one serves on: {reason}");
+                        take_over = None;
+                        service_manager::ready();
                     }
                 },
-                Some(request) = requests.recv() => match request {
+                request = requests.signals.next() => match request {
+                    SignalRequest::Drain => break Ending::Drain(Pace::Unnoticed),
+                    SignalRequest::Stop => break Ending::Stop,
+                    SignalRequest::Reload => {
+                        service_manager::reloading();
+                        // What became of it stands in the log.
+                        let _ = self.reload(workers, process, configs).await;
+                        service_manager::ready();
+                    }
+                    SignalRequest::TakeOver => self.begin_take_over(&mut take_over, &listeners),
+                },
+                Some(request) = requests.control.recv() => match request {
                     ControlRequest::Reload(reply) => {
                         let _ = reply.send(self.reload(workers, process, configs).await);
                     }
-                    ControlRequest::Renew(database, how, reply) => workers.tell_all(|| {
-                        let (database, reply) = (database.clone(), reply.clone());
-                        Message::Renew { database, how, reply }
-                    }),
-                    ControlRequest::Shutdown(reply) => {
+                    ControlRequest::Renew(database, how, reply) => {
+                        workers.renew(database.as_ref(), how, &reply);
+                    }
+                    ControlRequest::Shutdown(pace, reply) => {
                         let _ = reply.send(());
-                        break;
+                        break Ending::Drain(pace);
                     }
                 },
             }
+        };
+        if let Some(take_over) = take_over {
+            // Who ends the service ends both.
+            let stops = ending == Ending::Stop;
+            take_over.end(if stops { Signal::INT } else { Signal::TERM });
         }
-        self.config.shutdown_grace
+        ending
+    }
+
+    /// Starts a process that takes over, unless one is starting.
+    fn begin_take_over(
+        &self,
+        take_over: &mut Option<TakeOver>,
+        listeners: &[(OwnedFd, SocketFile)],
+    ) {
+        if take_over.is_some() {
+            tracing::warn!("SIGUSR2: another process is starting already");
+            return;
+        }
+        service_manager::reloading();
+        match TakeOver::begin(listeners, self.program.as_ref()) {
+            Ok(begun) => {
+                tracing::info!(pid = begun.pid(), "another process is started to take over");
+                *take_over = Some(begun);
+            }
+            Err(error) => {
+                tracing::error!("no other process can be started, this one serves on: {error}");
+                service_manager::ready();
+            }
+        }
     }
 
     /// Reads the configuration again. A configuration with an error is refused as a whole.
@@ -387,30 +457,74 @@ impl Workers {
         tell_all(&self.senders, message);
     }
 
-    /// Lets transactions end within `grace`, then ends all sessions and workers.
-    async fn drain(self, grace: Duration, process: &ProcessStats) {
-        tracing::info!(
-            clients = process.clients(),
-            grace_seconds = grace.as_secs(),
-            "shutting down"
-        );
-        self.tell_all(|| Message::Drain);
-        let end = Instant::now() + grace;
-        while process.clients() > 0 && Instant::now() < end {
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-        if process.clients() > 0 {
-            tracing::warn!(
-                clients = process.clients(),
-                "shutdown_grace is over: the last clients are cut off"
-            );
-        }
+    /// Renews the connections of a database, or of all; each worker answers `reply`.
+    fn renew(
+        &self,
+        database: Option<&Arc<str>>,
+        how: Renewal,
+        reply: &mpsc::UnboundedSender<Renewed>,
+    ) {
+        self.tell_all(|| Message::Renew { database: database.cloned(), how, reply: reply.clone() });
+    }
+
+    /// Ends all workers with whatever is connected.
+    fn end(self) {
         self.tell_all(|| Message::Stop);
         for thread in self.threads {
             // A worker that panicked has said so.
             let _ = thread.join();
         }
         tracing::info!("bye");
+    }
+}
+
+/// The task that serves HTTP: probes and metrics are answered to the end.
+struct Http {
+    listener: Option<TcpListener>,
+    collector: Collector,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Http {
+    const fn new(listener: Option<TcpListener>, collector: Collector) -> Self {
+        Self { listener, collector, task: None }
+    }
+
+    /// Begins to serve, unless it does so already or HTTP is off.
+    fn serve(&mut self) -> io::Result<()> {
+        if let Some(listener) = self.listener.take() {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            self.task = Some(tokio::spawn(http::serve(listener, self.collector.clone())));
+        }
+        Ok(())
+    }
+
+    /// Closes the listener; connections that were accepted go on.
+    async fn end(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // It ends by being aborted, and its listener with it.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Tells the process before this one, and the service manager, that this one serves.
+fn tell_ready(mut inherited: Inherited) {
+    service_manager::ready();
+    if let Some(line) = inherited.take_line()
+        && let Err(error) = line.tell_ready()
+    {
+        tracing::warn!("the process that this one takes over from is gone: {error}");
+    }
+}
+
+/// Waits for the outcome of a take-over; pends for ever while there is none.
+async fn outcome_of(take_over: &mut Option<TakeOver>) -> Outcome {
+    match take_over {
+        Some(take_over) => take_over.outcome().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -15,14 +15,17 @@ pub enum SignalRequest {
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR2: start a new process that takes the listeners over, then drain.
+    TakeOver,
 }
 
-/// The handlers of SIGTERM, SIGINT and SIGHUP.
+/// The handlers of SIGTERM, SIGINT, SIGHUP and SIGUSR2.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user_2: Signal,
 }
 
 impl Signals {
@@ -36,6 +39,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user_2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -45,12 +49,13 @@ impl Signals {
             _ = self.terminate.recv() => SignalRequest::Drain,
             _ = self.interrupt.recv() => SignalRequest::Stop,
             _ = self.hangup.recv() => SignalRequest::Reload,
+            _ = self.user_2.recv() => SignalRequest::TakeOver,
         }
     }
 
     /// Runs `work` and returns its result; `None` when SIGTERM or SIGINT arrives first, even before
     /// the call. Then `work` is dropped where it stands, and the signal is taken: [`Self::next`]
-    /// does not return it again. A SIGHUP waits for [`Self::next`]. Called during the start.
+    /// does not return it again. A SIGHUP or SIGUSR2 waits for [`Self::next`]. Called during the start.
     pub async fn until_shutdown<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),

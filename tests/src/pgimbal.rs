@@ -150,7 +150,8 @@ impl Config {
         self
     }
 
-    /// Starts the program through another one, such as `prlimit --nofile=40`.
+    /// Starts the program through another one, such as `prlimit --nofile=40`. In its words
+    /// `127.0.0.1:PORT` and `127.0.0.1:HTTP_PORT` become the addresses.
     #[must_use]
     pub fn through(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
@@ -219,7 +220,8 @@ impl Pgimbal {
     }
 
     fn launch(&mut self) {
-        let mut words = self.config.launcher.clone();
+        let mut words: Vec<String> =
+            self.config.launcher.iter().map(|word| self.with_addresses(word)).collect();
         words.push(program().to_string_lossy().into_owned());
         let mut command = undisturbed(&words[0]);
         command.args(&words[1..]).arg("run").arg("--config").arg(self.config_path());
@@ -370,7 +372,12 @@ impl Pgimbal {
         let text = self.config.text(self.port, self.http_port, &self.directory);
         let state = self.directory.join("state").display().to_string();
         let text = text.replace("\"STATE\"", &format!("{state:?}"));
-        self.overwrite_config(&text.replace("127.0.0.1:PORT", &format!("127.0.0.1:{}", self.port)));
+        self.overwrite_config(&self.with_addresses(&text));
+    }
+
+    fn with_addresses(&self, text: &str) -> String {
+        let text = text.replace("127.0.0.1:PORT", &format!("127.0.0.1:{}", self.port));
+        text.replace("127.0.0.1:HTTP_PORT", &format!("127.0.0.1:{}", self.http_port))
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 
 use crate::leash::Leash;
 use crate::until::{SOON, eventually};
@@ -131,6 +131,12 @@ impl Process {
         status_kib(self.id(), field).expect("a living process and the field")
     }
 
+    /// Whether a process of its group lives: itself, or one that it has started.
+    #[must_use]
+    pub fn has_group(&self) -> bool {
+        test_kill_process_group(self.pid()).is_ok()
+    }
+
     fn stop(&mut self) {
         self.signal(self.end);
         let start = Instant::now();
@@ -148,6 +154,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
+        // What it has started, such as a process that took over from it.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
         self.leash = None;
     }
 }

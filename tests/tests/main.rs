@@ -31,6 +31,7 @@ mod pinning;
 mod prepared;
 mod real_clients;
 mod renewal;
+mod rolling;
 mod rotation;
 mod rust_client;
 mod seen;

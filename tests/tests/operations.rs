@@ -88,7 +88,8 @@ fn behaviour_50_a_users_password_changes() {
 fn behaviour_52_sigterm_drains() {
     let pg = Postgres::start();
     pg.run("create table t (x int); grant all on t to app");
-    let mut proxy = Config::before(&pg).set("pool_size", 2).start();
+    let config = Config::before(&pg).set("pool_size", 2).set("drain_delay", "\"0s\"");
+    let mut proxy = config.set("shutdown_grace", "\"10s\"").start();
     let (mut busy, mut idle, mut running) = (proxy.client(), proxy.client(), proxy.client());
     busy.ok("begin");
     busy.ok("insert into t values (1)");
@@ -122,7 +123,8 @@ fn refuses(port: u16) -> bool {
 #[test]
 fn behaviour_52_the_grace_period_ends() {
     let pg = Postgres::start();
-    let mut proxy = Config::before(&pg).set("shutdown_grace", "\"1500ms\"").start();
+    let config = Config::before(&pg).set("drain_delay", "\"0s\"");
+    let mut proxy = config.set("shutdown_grace", "\"1500ms\"").start();
     let mut busy = proxy.client();
     busy.ok("begin");
     let start = Instant::now();
@@ -130,7 +132,8 @@ fn behaviour_52_the_grace_period_ends() {
     always("the transaction goes on", Duration::from_millis(1000), || {
         busy.query("select 1").errors().is_empty()
     });
-    busy.read_to_end();
+    let farewell = busy.read_to_end();
+    assert_eq!(farewell.last().expect("a word before the end").error().code, "57P01");
     eventually("the process ends", SOON, || proxy.ended().is_some());
     let took = start.elapsed();
     assert!(took < Duration::from_secs(6), "it took {took:?}");
@@ -141,7 +144,7 @@ fn behaviour_52_the_grace_period_ends() {
 fn behaviour_52_an_unused_proxy_ends_at_once() {
     let pg = Postgres::start();
     for signal in [Signal::TERM, Signal::INT] {
-        let mut proxy = Config::before(&pg).start();
+        let mut proxy = Config::before(&pg).set("drain_delay", "\"0s\"").start();
         proxy.client().run(&Pipeline::new().run("select 1").sync()).no_error();
         let start = Instant::now();
         proxy.signal(signal);

@@ -1,7 +1,6 @@
 //! What can be seen from outside: the console, `/metrics`, `/livez`, `/readyz`.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
 
 use pgimbal_tests::http::{get, metric};
 use pgimbal_tests::pgimbal::Config;
@@ -133,23 +132,23 @@ fn a_failed_login_is_counted_by_its_result() {
 }
 
 #[test]
-fn livez_never_asks_a_database_and_a_drain_frees_the_port() {
+fn livez_never_asks_a_database_and_a_drain_is_seen_to_its_end() {
     let pg = Postgres::start();
-    let mut proxy = Config::to_port(free_port()).start();
+    let at_once = |config: Config| config.set("drain_delay", "\"0s\"");
+    let mut proxy = at_once(Config::to_port(free_port())).start();
     assert_eq!(get(proxy.http_port, "/livez").0, 200);
     assert_eq!(get(proxy.http_port, "/readyz").0, 200);
     assert_eq!(get(proxy.http_port, "/no-such-page").0, 404);
-    proxy.reload(Config::before(&pg));
+    proxy.reload(at_once(Config::before(&pg)));
     let app = Login::new("app", "app", "app-secret");
     eventually("the new server is used", SOON, || proxy.connect().log_in(&app).is_ok());
     let mut client = proxy.client();
     client.ok("begin");
     proxy.signal(Signal::TERM);
-    eventually("nobody is ready while it drains", SOON, || {
-        TcpStream::connect(("127.0.0.1", proxy.http_port)).is_err()
-    });
-    // The next process may have it meanwhile.
-    drop(TcpListener::bind(("127.0.0.1", proxy.http_port)).expect("the port is free"));
+    eventually("it drains", SOON, || get(proxy.http_port, "/readyz").0 == 503);
+    assert!(get(proxy.http_port, "/readyz").1.contains("draining"));
+    assert_eq!(get(proxy.http_port, "/livez").0, 200);
+    assert!((metric(&proxy.metrics(), "pgimbal_draining", &[]).unwrap_or(0.0) - 1.0).abs() < 0.1);
     assert_eq!(client.value("select 1"), "1");
     client.ok("commit");
 }

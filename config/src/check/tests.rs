@@ -48,6 +48,40 @@ fn addresses() {
 }
 
 #[test]
+fn peers() {
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    let with = |top: &str, peers: &str| format!("{top}\n[peers]\n{peers}\n");
+    let key = format!("deployment_key = '{KEY}'");
+    let ours = "listen = '127.0.0.1:9'\naddresses = 'a:1'";
+    accepted(&with(&key, ours));
+    accepted(&with(&key, "listen = '127.0.0.1:9'\ndns = 'peers.svc'"));
+    refused(&with("", ours), "peers.listen", "needs deployment_key");
+    refused(&with("deployment_key = 'short'", ours), "deployment_key", "at least 32");
+    let dull = format!("deployment_key = '{}'", "ab".repeat(32));
+    refused(&with(&dull, ours), "deployment_key", "random");
+    let twice = format!("{key}\ndeployment_key_previous = '{KEY}'");
+    refused(&with(&twice, ours), "deployment_key_previous", "leave it out");
+    let weak = format!("{key}\ndeployment_key_previous = 'old'");
+    refused(&with(&weak, ours), "deployment_key_previous", "at least 32");
+    refused(&with(&key, "listen = '127.0.0.1:9'"), "peers.listen", "dns, or addresses");
+    refused(&with(&key, "listen = '127.0.0.1:0'\ndns = 'a'"), "peers.listen", "a port");
+    refused(&with(&key, &format!("{ours}\ndns = 'a'")), "peers.dns", "the one or the other");
+    refused(&with(&key, "addresses = 'a:1'"), "peers.addresses", "needs listen");
+    refused(&with(&key, "peer_id = 3"), "peers.peer_id", "needs listen");
+    let same = "listen = '127.0.0.1:9'\naddresses = 'a:1,a:1'";
+    refused(&with(&key, same), "peers.addresses", "twice");
+    let clients = format!("{key}\nlisten = '127.0.0.1:9'");
+    refused(&with(&clients, ours), "peers.listen", "clients connect to");
+    let http = format!("{key}\nhttp_listen = '127.0.0.1:9'");
+    refused(&with(&http, ours), "peers.listen", "http_listen");
+    for id in ["0", "16384", "'x'"] {
+        let peers = format!("{ours}\npeer_id = {id}");
+        refused(&with(&key, &peers), "peers.peer_id", "from 1 to 16383");
+    }
+    accepted(&with(&key, &format!("{ours}\npeer_id = 16383")));
+}
+
+#[test]
 fn unix_socket() {
     refused("unix_socket_dir = '/nowhere'", "unix_socket_dir", "No such file");
     refused("unix_socket_dir = 'DIR/a.crt'", "unix_socket_dir", "not a directory");

@@ -27,8 +27,9 @@ use crate::server::reported::NamedValue;
 use crate::server::server_turn::{self, IdleMessages};
 use crate::session::arrival::{self, Greeting};
 use crate::session::departure::{self, Departure};
+use crate::session::drain::DrainTime;
 use crate::session::sessions::SessionOptions;
-use crate::session::{Presence, Session, Trial, client_turn, delivery, place};
+use crate::session::{Presence, Session, Trial, client_turn, delivery, drain, place};
 use crate::topology::{NodeId, NodeView, View};
 
 /// One worker's core: its sessions, server connections, pools and clusters, and every decision
@@ -535,11 +536,16 @@ impl Pooler {
         renewal::retire(&mut self.core, servers, now)
     }
 
-    /// Begins to shut this worker down: closes the connections of idle clients, and of the others
-    /// as soon as their transactions have ended (57P01). Server connections for `min_pool_size` are
-    /// not opened any more. There is no way back.
-    pub fn drain(&mut self) {
-        departure::drain(&mut self.core);
+    /// Begins to shut this worker down: within `time` clients get a FATAL (57P01) at moments that
+    /// their pools hide, and none inside a transaction. Server connections for `min_pool_size` are
+    /// not opened any more. Called again, the new time counts; there is no way back.
+    pub fn drain(&mut self, time: DrainTime, now: Instant) {
+        drain::begin(&mut self.core, time, now);
+    }
+
+    /// Ends every session that is left, also inside a transaction, with a FATAL (57P01).
+    pub fn cut_off(&mut self) {
+        drain::cut_off(&mut self.core);
     }
 
     // Time.

@@ -5,6 +5,7 @@ pub(crate) mod client_turn;
 pub(crate) mod delivery;
 pub mod departure;
 pub(crate) mod dismissal;
+pub mod drain;
 pub mod effect;
 pub mod front;
 pub mod output;

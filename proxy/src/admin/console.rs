@@ -33,7 +33,7 @@ use crate::login::{Authenticated, ConsoleRole};
 use answer::{Fault, Row, notice};
 use averages::Averages;
 use command::Command;
-pub use control::{Control, ControlRequest, MainTaskGone, ReloadRefused};
+pub use control::{Control, ControlRequest, MainTaskGone, Pace, ReloadRefused};
 
 /// The console: the state that all its sessions share.
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl Console {
         match command {
             Command::Show(table) => Ok(self.show(table, out).await),
             Command::Reload => self.reload(out).await,
-            Command::Shutdown => {
-                self.control.shutdown().await?;
+            Command::Shutdown(pace) => {
+                self.control.shutdown(pace).await?;
                 Ok(vec![])
             }
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,

@@ -39,8 +39,8 @@ const PATHS: &str = "pgimbal serves\n/metrics  for Prometheus\n/livez    whether
                      answers\n/readyz   whether it accepts clients\n";
 
 /// Serves HTTP/1.1 on `listener` (`http_listen`), one request on each connection: `/metrics`,
-/// `/livez` and `/readyz`, and 404 for other paths. It runs until the future is dropped, which a
-/// drain does at its beginning; connections that were accepted go on. At most 64 connections stay
+/// `/livez` and `/readyz`, and 404 for other paths. It runs until the future is dropped, at the end
+/// of a drain or when another process takes over; connections that were accepted go on. At most 64 connections stay
 /// open: one more closes the oldest.
 pub async fn serve(listener: TcpListener, collector: Collector) {
     let connections = PendingLogins::new(MAX_CONNECTIONS);
@@ -111,7 +111,7 @@ async fn answer(request: &Request<Incoming>, collector: &Collector) -> Response<
 fn reason_not_ready(now: Gauges) -> Option<&'static str> {
     match now.phase {
         Phase::Starting => Some("starting, the listeners are not bound yet"),
-        Phase::Draining => Some("draining, no new clients are accepted"),
+        Phase::Draining => Some("draining"),
         Phase::Serving if now.accept_paused => {
             Some("out of file descriptors, accepting clients is paused")
         }

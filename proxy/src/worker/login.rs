@@ -143,6 +143,7 @@ async fn logged_in(
         return refuse(client, report).await;
     }
     if client.console.is_some() {
+        connected.note_console();
         let console = Arc::clone(&worker.common().console);
         // A client that leaves is no error.
         let _ = Box::pin(console.serve(client, address_of(peer))).await;

@@ -8,6 +8,7 @@ use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_pooler::server::migration::Migration;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
+use pgimbal_pooler::session::drain::DrainTime;
 use pgimbal_pooler::topology::View;
 use tokio::sync::mpsc;
 
@@ -83,10 +84,11 @@ pub enum Message {
     },
     /// The configuration was reloaded; this directory is in force from now on.
     Reload(Arc<PoolDirectory>),
-    /// Shut down in order (SIGTERM, or the console's SHUTDOWN): end idle clients now, the others
-    /// when their transactions end, with SQLSTATE 57P01. [`Message::Stop`] follows when no client
-    /// is left, or `shutdown_grace` is over.
-    Drain,
+    /// Shut down in order (SIGTERM, or the console's SHUTDOWN): end clients within this time, with
+    /// SQLSTATE 57P01, and none in a transaction. [`Message::Stop`] follows when no client is left.
+    Drain(DrainTime),
+    /// `shutdown_grace` is over: end the clients that are left, with SQLSTATE 57P01.
+    CutOff,
     /// End the worker's thread now, with all connections: clients that are still connected get no
     /// ErrorResponse.
     Stop,

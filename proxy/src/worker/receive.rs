@@ -41,7 +41,8 @@ pub(super) fn receive(worker: &Rc<Worker>, message: Message) {
             pools::follow_name(&mut worker.state_mut(), &name, &addresses);
         }
         Message::Reload(directory) => pools::reload(&mut worker.state_mut(), directory),
-        Message::Drain => worker.state_mut().pooler.drain(),
+        Message::Drain(time) => worker.state_mut().pooler.drain(time, Instant::now()),
+        Message::CutOff => worker.state_mut().pooler.cut_off(),
         Message::Stop => {}
     }
     run_actions(worker);

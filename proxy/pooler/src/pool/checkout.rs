@@ -10,9 +10,8 @@ use crate::cluster::{Gate, hold};
 use crate::core::Core;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::server::ServerState;
-use crate::session::sessions::Service;
 use crate::session::state::reset::CLOSED;
-use crate::session::{Link, dismissal};
+use crate::session::{Link, drain};
 
 /// What became of a session's request for a server connection (`Pooler::checkout`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +111,8 @@ pub(crate) fn checkin(core: &mut Core, id: ServerId, now: Instant) {
     } else {
         release(core, id, now);
     }
-    if let Some(session) = served.filter(|_| core.sessions.service() == Service::Draining) {
-        dismissal::dismiss_drained(core, session);
+    if let Some(session) = served {
+        drain::after_transaction(core, session, now);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
 use crate::server::{Server, ServerState};
 use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
-use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
+use crate::session::{Link, Phase, Presence, Session, dismissal, drain, place, setup};
 
 /// How often `Pooler::handle_timeout` is to be called (2 ms) while a client waits for something
 /// that other workers may free: a server connection of a pool of which they have open ones, or a
@@ -304,6 +304,7 @@ fn cancel_overdue(core: &mut Core, id: ServerId) {
 }
 
 fn look_over_clients(core: &mut Core, now: Instant) {
+    drain::look(core, now);
     let Some(limit) = core.sessions.options().client_idle_timeout else { return };
     let overdue = core
         .sessions

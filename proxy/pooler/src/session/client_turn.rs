@@ -34,7 +34,7 @@ use crate::recovery::{in_flight, rerun};
 use crate::server::pending::Owner;
 use crate::session::front::FrontMessage;
 use crate::session::state::books::{Asked, Books};
-use crate::session::{ClientBody, Link, Phase, Trial, arrival, setup};
+use crate::session::{ClientBody, Link, Phase, Trial, arrival, drain, setup};
 
 pub(crate) fn process(
     core: &mut Core,
@@ -43,6 +43,9 @@ pub(crate) fn process(
     buf: &[u8],
     plan: &mut Plan,
 ) -> Processed {
+    if drain::goes_at_the_door(core, id, now, buf) {
+        return Processed { taken: 0, stop: Stop::Wait };
+    }
     let Some(session) = core.sessions.get_mut(id) else {
         return Processed { taken: 0, stop: Stop::Fault };
     };

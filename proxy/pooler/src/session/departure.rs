@@ -20,7 +20,7 @@ use crate::server::pending::{OwnQuery, Owner};
 use crate::server::{Ending, Server};
 use crate::session::pin::PinReason;
 use crate::session::state::reset;
-use crate::session::{Link, Presence, Session, dismissal, setup};
+use crate::session::{Link, Presence, Session, setup};
 use crate::sql::Kinds;
 use crate::tables::Tables;
 
@@ -77,16 +77,6 @@ pub(crate) fn end(core: &mut Core, id: SessionId) {
     core.pools[session.serving].remove_login(id);
     if let Some(server) = session.link.server() {
         dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, server);
-    }
-}
-
-/// Closes the connections of idle clients, and of the others as soon as their transactions have
-/// ended (57P01).
-pub(crate) fn drain(core: &mut Core) {
-    core.sessions.begin_to_drain();
-    let idle = core.sessions.iter().filter(|session| session.link == Link::Unlinked);
-    for id in idle.map(|session| session.id).collect::<Vec<_>>() {
-        dismissal::dismiss_drained(core, id);
     }
 }
 

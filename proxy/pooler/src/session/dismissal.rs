@@ -24,13 +24,9 @@ pub(crate) fn dismiss_with(core: &mut Core, id: SessionId, code: SqlState, error
     }
 }
 
-/// While draining: a session whose transaction has ended goes too.
+/// While draining: a client goes whose time has come, unless it has left.
 pub(crate) fn dismiss_drained(core: &mut Core, id: SessionId) {
-    let goes = core
-        .sessions
-        .get(id)
-        .is_some_and(|session| session.presence == Presence::Here && session.aborted.is_none());
-    if goes {
+    if core.sessions.get(id).is_some_and(|session| session.presence == Presence::Here) {
         dismiss(core, id, SqlState::ADMIN_SHUTDOWN, "pgimbal is shutting down");
     }
 }

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use super::Session;
+use super::drain::DrainTime;
 use crate::ids::SessionId;
 
 /// The limits that hold for all sessions of a worker, from the configuration. A reload replaces
@@ -26,8 +27,8 @@ pub struct SessionOptions {
 pub(crate) enum Service {
     /// Clients are served.
     Open,
-    /// The process ends: clients are dismissed as soon as their transactions have ended.
-    Draining,
+    /// The process ends: clients go within this time.
+    Draining(DrainTime),
 }
 
 /// The sessions of a worker. An id that a session no longer has finds nothing: the serial number is
@@ -39,11 +40,19 @@ pub(crate) struct Sessions {
     by_process: HashMap<u32, SessionId, RandomState>,
     options: SessionOptions,
     service: Service,
+    /// The slot from which [`Self::next_to_look_at`] goes on.
+    looked_at: usize,
 }
 
 impl Sessions {
     pub(crate) fn new(options: SessionOptions) -> Self {
-        Self { slab: Slab::new(), by_process: HashMap::default(), options, service: Service::Open }
+        Self {
+            slab: Slab::new(),
+            by_process: HashMap::default(),
+            options,
+            service: Service::Open,
+            looked_at: 0,
+        }
     }
 
     /// The session of this id, unless it has left.
@@ -90,6 +99,14 @@ impl Sessions {
         self.slab.iter().map(|(_, session)| session)
     }
 
+    /// Those in the next `slots` of the table; behind the last slot it begins anew.
+    pub(crate) fn next_to_look_at(&mut self, slots: usize) -> Vec<SessionId> {
+        let from = if self.looked_at < self.slab.capacity() { self.looked_at } else { 0 };
+        self.looked_at = from.saturating_add(slots);
+        let next = (from..self.looked_at.min(self.slab.capacity())).map(|slot| self.slab.get(slot));
+        next.flatten().map(Session::id).collect()
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.slab.is_empty()
@@ -110,8 +127,8 @@ impl Sessions {
         self.service
     }
 
-    /// From now on clients are dismissed as their transactions end.
-    pub(crate) const fn begin_to_drain(&mut self) {
-        self.service = Service::Draining;
+    /// From now on clients go, within this time.
+    pub(crate) const fn begin_to_drain(&mut self, time: DrainTime) {
+        self.service = Service::Draining(time);
     }
 }

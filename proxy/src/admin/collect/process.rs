@@ -79,7 +79,7 @@ labels! {
         "starting" Starting,
         /// The process accepts clients.
         "serving" Serving,
-        /// The process lets transactions end and accepts no clients.
+        /// The process lets its clients go, and accepts none after `drain_delay`.
         "draining" Draining,
     }
 }
@@ -119,6 +119,7 @@ pub struct ProcessStats {
     phase: AtomicU8,
     accept_paused: AtomicBool,
     clients: AtomicU64,
+    consoles: AtomicU64,
     admitted: AtomicU64,
     max_client_conn: AtomicU32,
     short_of_files: AtomicBool,
@@ -141,6 +142,7 @@ impl ProcessStats {
             phase: AtomicU8::new(Phase::Starting as u8),
             accept_paused: AtomicBool::new(false),
             clients: AtomicU64::new(0),
+            consoles: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
             max_client_conn: AtomicU32::new(max_client_conn),
             short_of_files: AtomicBool::new(false),
@@ -183,7 +185,7 @@ impl ProcessStats {
     pub fn client_accepted(self: &Arc<Self>) -> Connected {
         add(&self.accepted);
         add(&self.clients);
-        Connected { stats: Arc::clone(self), admitted: false }
+        Connected { stats: Arc::clone(self), admitted: false, is_console: false }
     }
 
     /// Counts a client that was refused before its login was checked.
@@ -228,6 +230,12 @@ impl ProcessStats {
         read(&self.clients)
     }
 
+    /// Number of client connections for which a drain waits: all but those of the console.
+    #[must_use]
+    pub fn clients_to_drain(&self) -> u64 {
+        self.clients().saturating_sub(read(&self.consoles))
+    }
+
     /// Reads all counters and gauges. They are read one by one, so that a client may be counted in
     /// one and not yet in another.
     #[must_use]
@@ -257,6 +265,7 @@ impl ProcessStats {
 pub struct Connected {
     stats: Arc<ProcessStats>,
     admitted: bool,
+    is_console: bool,
 }
 
 impl Connected {
@@ -269,10 +278,20 @@ impl Connected {
         }
         read(&self.stats.admitted)
     }
+
+    /// Notes that the client is connected to the console. A second call counts nothing more.
+    pub fn note_console(&mut self) {
+        if !std::mem::replace(&mut self.is_console, true) {
+            add(&self.stats.consoles);
+        }
+    }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
+        if self.is_console {
+            self.stats.consoles.fetch_sub(1, Ordering::Relaxed);
+        }
         self.stats.clients.fetch_sub(1, Ordering::Relaxed);
         if self.admitted {
             self.stats.admitted.fetch_sub(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use pgimbal_pooler::sql::{self, CommandWords};
 use pgimbal_wire::error::SqlState;
 
 use super::answer::Fault;
+use super::control::Pace;
 use super::credentials::{self, CredentialCommand};
 use super::hint;
 use super::nodes::{self, ClusterCommand};
@@ -41,8 +42,8 @@ pub(super) enum Command {
     Show(Show),
     /// RELOAD: reads the configuration again.
     Reload,
-    /// SHUTDOWN: drains and ends the process.
-    Shutdown,
+    /// SHUTDOWN and SHUTDOWN WAIT: drains and ends the process.
+    Shutdown(Pace),
     /// HOLD, RESUME or ADOPT NODE: a command for a cluster.
     Cluster(ClusterCommand),
     /// REFRESH or REVOKE OLD: a command for a user's password.
@@ -107,7 +108,11 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("REVOKE OLD <user>", "refuses all passwords of a user but the newest from now on, for good"),
     ("RECONNECT [<database>]", "opens server connections anew, each once it is free"),
     ("KILL [<database>]", "ends the clients and server connections of a database, or of all"),
-    ("SHUTDOWN", "lets transactions come to their end and stops, as SIGTERM does"),
+    ("SHUTDOWN", "accepts nobody any more, lets transactions come to their end and stops"),
+    (
+        "SHUTDOWN WAIT",
+        "the same so slowly that load balancers and pools notice nothing; as SIGTERM",
+    ),
 ];
 
 impl Command {
@@ -116,7 +121,7 @@ impl Command {
         match self {
             Self::Show(_) => "SHOW",
             Self::Reload => "RELOAD",
-            Self::Shutdown => "SHUTDOWN",
+            Self::Shutdown(_) => "SHUTDOWN",
             Self::Cluster(command) => command.tag(),
             Self::Credential(command) => command.tag(),
             Self::Renewal(command) => command.tag(),
@@ -157,7 +162,7 @@ impl Command {
     pub(super) const fn changes_something(&self) -> bool {
         match self {
             Self::Reload
-            | Self::Shutdown
+            | Self::Shutdown(_)
             | Self::Cluster(_)
             | Self::Credential(_)
             | Self::Renewal(_) => true,
@@ -214,10 +219,11 @@ fn command(command: &CommandWords<'_>) -> Result<Command, Fault> {
         ["SHOW"] => Ok(Command::Show(Show::Help)),
         ["SHOW", table] => show(table).ok_or_else(unknown),
         ["RELOAD"] => Ok(Command::Reload),
-        ["SHUTDOWN"] => Ok(Command::Shutdown),
+        ["SHUTDOWN"] => Ok(Command::Shutdown(Pace::Quick)),
+        ["SHUTDOWN", "WAIT"] => Ok(Command::Shutdown(Pace::Unnoticed)),
         ["SHUTDOWN", ..] => {
-            Err(Fault::new(SqlState::FEATURE_NOT_SUPPORTED, "SHUTDOWN takes no option")
-                .hint("SHUTDOWN waits for transactions up to shutdown_grace, as SIGTERM does."))
+            Err(Fault::new(SqlState::FEATURE_NOT_SUPPORTED, "SHUTDOWN has the option WAIT only")
+                .hint("Both forms wait for transactions up to shutdown_grace."))
         }
         ["SET", rest @ ..] => set(rest),
         ["BEGIN", ..] | ["START", "TRANSACTION", ..] => Ok(Command::Begin),

@@ -11,11 +11,22 @@ use tokio::sync::{mpsc, oneshot};
 pub enum ControlRequest {
     /// Reads the configuration again and applies the options that a reload may change.
     Reload(oneshot::Sender<Result<ReloadChanges, ReloadRefused>>),
-    /// Drains as on SIGTERM, then ends the process. Answered when draining has begun.
-    Shutdown(oneshot::Sender<()>),
+    /// Drains at this pace, then ends the process. Answered when draining has begun.
+    Shutdown(Pace, oneshot::Sender<()>),
     /// Renews the connections of a database, or of all databases for `None`. Each worker answers
     /// with its numbers; the channel closes after the last.
     Renew(Option<Arc<str>>, Renewal, mpsc::UnboundedSender<Renewed>),
+}
+
+/// How fast a process lets its clients go before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// SHUTDOWN: no clients are accepted any more, those between transactions are closed at once,
+    /// the others have `shutdown_grace`.
+    Quick,
+    /// SHUTDOWN WAIT and SIGTERM: clients are accepted for `drain_delay`, and then closed one by
+    /// one within `shutdown_grace`, at moments that their pools hide.
+    Unnoticed,
 }
 
 /// A reload that was refused as a whole; the old configuration stays in force.
@@ -54,15 +65,14 @@ impl Control {
         self.ask(ControlRequest::Reload(reply), answer).await
     }
 
-    /// Begins to drain (SHUTDOWN), as SIGTERM does: no clients are accepted any more, transactions
-    /// may end within `shutdown_grace`, and then the process ends. Returns when the main task has
-    /// taken the request.
+    /// Begins to drain (SHUTDOWN) at this pace; then the process ends. Returns when the main task
+    /// has taken the request. A process that drains already goes on at the faster pace.
     ///
     /// # Errors
-    /// [`MainTaskGone`] when the process is shutting down already and its main task has ended.
-    pub async fn shutdown(&self) -> Result<(), MainTaskGone> {
+    /// [`MainTaskGone`] when the main task has ended.
+    pub async fn shutdown(&self, pace: Pace) -> Result<(), MainTaskGone> {
         let (reply, answer) = oneshot::channel();
-        self.ask(ControlRequest::Shutdown(reply), answer).await
+        self.ask(ControlRequest::Shutdown(pace, reply), answer).await
     }
 
     /// Renews the connections of a database, or of all databases for `None` (RECONNECT and KILL, by

@@ -222,7 +222,7 @@ impl<'a> Session<'a> {
             Command::Deallocate | Command::Discard => self.extended.deallocate_all(),
             Command::Show(_)
             | Command::Reload
-            | Command::Shutdown
+            | Command::Shutdown(_)
             | Command::Cluster(_)
             | Command::Credential(_)
             | Command::Renewal(_)

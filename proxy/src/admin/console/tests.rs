@@ -292,7 +292,7 @@ async fn reload_says_what_changed_and_what_waits() {
         reply
             .send(Err(ReloadRefused("pgimbal.toml: pool_size = 0: is not positive".into())))
             .unwrap();
-        let Some(ControlRequest::Shutdown(reply)) = requests.recv().await else { panic!() };
+        let Some(ControlRequest::Shutdown(_, reply)) = requests.recv().await else { panic!() };
         reply.send(()).unwrap();
     });
     let said = site.psql(&["-c", "RELOAD"]).await;
