@@ -12,7 +12,7 @@ use crate::peers::PeersConfig;
 use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
-    Port, Positive, Span, SpanOrNone, Threads,
+    Port, Positive, Replicas, Span, SpanOrNone, Threads,
 };
 use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
@@ -42,6 +42,9 @@ settings! {
         /// How long clients then have to come to the end of their transactions before they are cut.
         /// Kubernetes' `terminationGracePeriodSeconds` is this and `drain_delay` and 5 s more.
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
+        /// Replicas of pgimbal that share the budget of each server (`max_server_connections`), the
+        /// surplus of a rolling update included: each may use one part in so many.
+        "max_replicas" max_replicas: u32 as Replicas = "1", restart, try "4";
     }
     with {
         /// The file from which the configuration was read; `None` when there was no file.
@@ -286,8 +289,6 @@ impl Config {
         let is_listed = database != WILDCARD && self.databases.contains_key(database);
         Some(ResolvedPool {
             is_listed: is_listed && user != WILDCARD && self.users.contains_key(user),
-            host,
-            port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),
             options: config.options.clone(),
             user: role.to_owned(),
@@ -295,9 +296,12 @@ impl Config {
             tls: cluster.as_ref().map_or(&config.tls, |cluster| &cluster.config.tls).clone(),
             cluster,
             route: own.as_ref().and_then(|own| own.route).unwrap_or(config.route),
+            server_budget: self.server_budget(&host, port, config.cluster.as_deref()),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),
             max_pinned: pool.max_pinned.limit_for(pool.size),
+            host,
+            port,
             pool,
         })
     }

@@ -6,6 +6,7 @@
 //! arguments.
 
 mod backoff;
+mod budget;
 mod check;
 mod cluster;
 mod config;
@@ -38,6 +39,7 @@ mod vault;
 mod words;
 
 pub use backoff::Backoff;
+pub use budget::{ServerBudget, ServerLimit};
 pub use cluster::{ClusterConfig, NodeConfig, ResolvedCluster};
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
 pub use credential::CredentialConfig;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use figment::value::Value;
 
 use crate::cluster::ResolvedCluster;
+use crate::budget::{Limit, ServerBudget, ServerLimit};
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };
@@ -139,6 +140,13 @@ settings! {
         /// the limit of each.
         "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
             try "50";
+        /// Connections of pgimbal to its server, over all databases, users and replicas of
+        /// pgimbal; in use, idle or being opened. `auto`: its `max_connections` less the reserved
+        /// ones, less 5 %, less `foreign_connections`. Off: the pools' limits alone.
+        "max_server_connections" max_server_connections: ServerLimit as Limit = "auto", applied,
+            try "50";
+        /// Connections that `auto` leaves to others than pgimbal, beside the 5 %.
+        "foreign_connections" foreign_connections: u32 as Count = "0", applied, try "10";
     }
     with {
         /// TLS to this database's server: `[databases.NAME.server_tls]`, over the defaults of
@@ -224,6 +232,8 @@ pub struct ResolvedPool {
     pub tls: ServerTls,
     /// Limit of server connections to the database, over all its pools; `None` for no limit.
     pub max_db_connections: Option<u32>,
+    /// The budget of the server at `host`, over all that leads there; of a cluster, of each node.
+    pub server_budget: ServerBudget,
     /// Limit of server connections of the user, over all databases; `None` for no limit.
     pub max_user_connections: Option<u32>,
     /// Limit of the pool's server connections that pinned clients may hold, 0 to the pool's size.

@@ -48,6 +48,9 @@ pub enum Message {
         /// The worker that asks.
         by: WorkerId,
     },
+    /// Another worker's clients wait for a connection to a server whose budget is used up: an idle
+    /// one to it is to be closed.
+    AskForIdle,
     /// An idle server connection of another worker is handed to this one, which had asked for it.
     MigrateIn(Box<Moved>),
     /// The nodes of a cluster, or the node that writes go to, have changed; from the cluster's

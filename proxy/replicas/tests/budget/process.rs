@@ -19,6 +19,8 @@ pub(crate) struct Process {
     pub(crate) store_away: bool,
     pub(crate) leaves: bool,
     pub(crate) stopped_until: Option<Instant>,
+    /// Until when it has no server, and until when neither peers nor the store.
+    pub(crate) isolated: Option<(Instant, Instant)>,
     next_store: Option<Instant>,
 }
 
@@ -56,8 +58,28 @@ impl Process {
             budget.handle_total(&name(node), server.total, now);
         }
         let nodes = servers.iter().map(|_| NodeState::default()).collect();
-        let (read, store_away, leaves, stopped_until) = (None, false, false, None);
-        Self { budget, id, nodes, read, store_away, leaves, stopped_until, next_store: None }
+        Self {
+            budget,
+            id,
+            nodes,
+            read: None,
+            store_away: false,
+            leaves: false,
+            stopped_until: None,
+            isolated: None,
+            next_store: None,
+        }
+    }
+
+    pub(crate) fn return_from_isolation(&mut self, now: Instant) {
+        let Some((servers, all)) = self.isolated else { return };
+        if now >= servers {
+            self.nodes.iter_mut().for_each(|node| node.cut_off = false);
+        }
+        if now >= all {
+            self.isolated = None;
+            self.store_away = false;
+        }
     }
 
     pub(crate) fn runs(&self, now: Instant) -> bool {

@@ -26,6 +26,8 @@ pub(crate) struct World {
     /// Pairs of replicas between which no message goes.
     partitions: Vec<(u64, u64)>,
     next_id: u64,
+    /// The longest time that a step takes, in milliseconds.
+    pace: usize,
     /// Nothing goes wrong any more.
     healed: bool,
     pub(crate) seen: Seen,
@@ -81,9 +83,11 @@ impl World {
             messages: Vec::new(),
             partitions: Vec::new(),
             next_id: 1,
+            pace: 0,
             healed: false,
             seen: Seen::default(),
         };
+        world.pace = world.random.pick(&[30, 100, 300]);
         for _ in 0..of {
             world.start();
         }
@@ -101,11 +105,14 @@ impl World {
 
     /// One step: a little time, one replica's turn, and now and then some trouble.
     pub(crate) fn step(&mut self) {
-        self.now += Duration::from_millis(self.random.below(60) as u64);
+        self.now += Duration::from_millis(self.random.below(self.pace) as u64);
         for server in &mut self.servers {
             server.pass_time(self.now);
         }
         self.deliver();
+        for process in &mut self.processes {
+            process.return_from_isolation(self.now);
+        }
         if !self.processes.is_empty() {
             let index = self.random.below(self.processes.len());
             if self.processes[index].runs(self.now) {
@@ -147,6 +154,9 @@ impl World {
         self.seen.loans += u64::from(
             message.nodes.values().flat_map(|node| &node.balances).any(|balance| balance.sent > 0),
         );
+        if process.isolated.is_some() {
+            return;
+        }
         for to in self.processes.iter().map(|process| process.id).filter(|to| *to != from) {
             let copies = if self.healed { 1 } else { [0, 1, 1, 1, 1, 2][self.random.below(6)] };
             for _ in 0..copies {
@@ -167,7 +177,8 @@ impl World {
                 continue;
             }
             let process = self.processes.iter_mut().find(|process| process.id == to);
-            if let Some(process) = process.filter(|process| process.runs(now)) {
+            let hears = |process: &&mut Process| process.runs(now) && process.isolated.is_none();
+            if let Some(process) = process.filter(hears) {
                 process.budget.handle_stored(&slots, now);
                 process.budget.handle_message(message, now);
             }
@@ -207,7 +218,7 @@ impl World {
     }
 
     fn trouble(&mut self) {
-        let choice = self.random.below(12);
+        let choice = self.random.below(14);
         if self.processes.is_empty() {
             return self.start();
         }
@@ -220,11 +231,14 @@ impl World {
             2 if self.random.chance(30) => self.processes[index].leaves = true,
             3 => self.partition(),
             4 | 5 => self.partitions.clear(),
-            6 => self.processes[index].store_away ^= true,
+            6 if self.processes[index].isolated.is_none() => {
+                self.processes[index].store_away ^= true;
+            }
             7 if self.random.chance(30) => self.processes[index].nodes[node].cut_off ^= true,
             8 => self.processes[index].nodes[node].cut_off = false,
             9 if self.random.chance(20) => self.servers[node].restart(),
             10 if self.random.chance(20) => self.processes[index].stopped_until = Some(until),
+            11 if self.random.chance(50) => self.isolate(index),
             _ => {
                 let demand = [0, 1, 3, 30][self.random.below(4)];
                 self.processes[index].nodes[node].demand = demand;
@@ -242,6 +256,19 @@ impl World {
             let random = &mut self.random;
             let now = self.now;
             server.orphan(process.id, || now + Duration::from_millis(random.below(longest) as u64));
+        }
+    }
+
+    /// A replica loses everybody at once, and its connections. The servers come back first.
+    fn isolate(&mut self, index: usize) {
+        let process = &mut self.processes[index];
+        process.store_away = true;
+        let seconds = |random: &mut Random| Duration::from_secs(1 + random.below(120) as u64);
+        let back = self.now + seconds(&mut self.random);
+        process.isolated = Some((back, back + seconds(&mut self.random)));
+        for (state, server) in process.nodes.iter_mut().zip(&mut self.servers) {
+            state.cut_off = true;
+            state.open.iter().chain(&state.dialing).for_each(|pid| server.close(*pid));
         }
     }
 
@@ -281,12 +308,13 @@ impl World {
     pub(crate) fn heal_and_check(&mut self) {
         self.healed = true;
         self.partitions.clear();
-        for process in &mut self.processes {
-            (process.store_away, process.leaves, process.stopped_until) = (false, false, None);
-            process.nodes.iter_mut().for_each(|node| (node.demand, node.cut_off) = (100, false));
-        }
         while self.processes.len() < usize::from(self.of) {
             self.start();
+        }
+        for process in &mut self.processes {
+            (process.store_away, process.leaves, process.stopped_until) = (false, false, None);
+            process.isolated = None;
+            process.nodes.iter_mut().for_each(|node| (node.demand, node.cut_off) = (100, false));
         }
         self.processes.truncate(usize::from(self.of));
         let kept: Vec<u64> = self.processes.iter().map(|process| process.id).collect();
@@ -297,16 +325,14 @@ impl World {
                 server.orphan(gone, || now);
             }
         }
-        self.processes.iter_mut().for_each(|process| {
-            process.nodes.iter_mut().for_each(|node| node.demand = 100);
-        });
+        self.pace = 60;
         self.pass(Duration::from_secs(240));
         for process in &self.processes {
             for (node, server) in self.servers.iter().enumerate() {
                 let status = process.budget.status(&name(node));
                 let status = status.unwrap_or_else(|| panic!("no server {node}"));
                 assert_eq!(status.standing, Standing::Usable, "{} {status:?}", process.id);
-                assert_eq!((status.borrowed, status.lent), (0, 0), "{}", process.id);
+                assert_eq!((status.borrowed, status.lent), (0, 0), "{}", self.told(node));
                 assert_eq!(process.nodes[node].used(), server.total / u32::from(self.of));
             }
         }

@@ -1,0 +1,3 @@
+//! The budget of connections to each server, as the process sees it.
+
+pub(crate) mod limits;
