@@ -9,6 +9,7 @@
 
 pub mod authentication;
 pub mod certificates;
+pub mod charts;
 pub mod cluster;
 pub mod comparison;
 pub mod fake_server;

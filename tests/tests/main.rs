@@ -10,6 +10,7 @@ mod broken_servers;
 mod bytes;
 mod cancel;
 mod certificates;
+mod charts;
 mod check;
 mod check_gate;
 mod clusters;

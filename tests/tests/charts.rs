@@ -1,0 +1,282 @@
+//! `deploy/helm` and `deploy/kustomize` as a user uses them: both Helms render the chart, Kustomize
+//! builds the overlays, and a real API server takes what they make.
+
+mod configuration;
+mod in_kubernetes;
+mod releases;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use pgimbal_tests::charts::{
+    Charts, HELMS, Helm, chart, find, objects, of_kind, overlays, value_files,
+};
+use pgimbal_tests::pgimbal::{Config, undisturbed};
+use pgimbal_tests::program::run;
+use pgimbal_tests::sources::root;
+use pgimbal_tests::until::SOON;
+use pgimbal_tests::Postgres;
+use serde_json::{Map, Value};
+
+use rules::Rendered;
+
+/// Every way in which the chart is tried, as words for Helm behind its name.
+fn ways() -> Vec<(String, Vec<String>)> {
+    let with = |file: &std::path::Path| vec!["-f".to_owned(), file.display().to_string()];
+    let mut ways: Vec<_> =
+        value_files().into_iter().map(|(name, file)| (name, with(&file))).collect();
+    let high = with(&chart().join("values-ha.yaml"));
+    for (name, words) in ways.clone() {
+        if ["default", "cnpg-vault"].contains(&name.as_str()) {
+            ways.push((format!("{name}, highly available"), [high.clone(), words].concat()));
+        }
+    }
+    ways
+}
+
+fn words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
+    objects.sort_by_key(|object| format!("{} {}", object["kind"], object["metadata"]["name"]));
+    objects
+}
+
+#[test]
+fn the_chart_is_free_of_faults_for_both_helms() {
+    let charts = Charts::new();
+    let folder = chart().display().to_string();
+    for version in HELMS {
+        for (name, own) in ways() {
+            let arguments = [&["lint", "--strict", "--quiet", &folder][..], &words(&own)].concat();
+            let told = charts.helm(version, &arguments, None);
+            assert!(told.success, "{version:?}, {name}: {}{}", told.stdout, told.stderr);
+        }
+    }
+}
+
+#[test]
+fn both_helms_make_the_same_objects() {
+    let charts = Charts::new();
+    for (name, own) in ways() {
+        let [three, four] =
+            HELMS.map(|version| sorted(charts.template(version, "db", &words(&own))));
+        assert_eq!(three, four, "{name}");
+        assert!(three.len() >= 5, "{name}: {three:?}");
+    }
+}
+
+#[test]
+fn what_the_chart_makes_fits_together() {
+    let charts = Charts::new();
+    let mut kinds = BTreeSet::new();
+    for (name, own) in ways() {
+        let made = charts.template(Helm::Four, "db", &words(&own));
+        kinds.extend(made.iter().map(|object| object["kind"].as_str().unwrap().to_owned()));
+        Rendered::new(&name, &made).holds_the_rules();
+    }
+    let all = [
+        "Certificate", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget",
+        "PodMonitor", "PrometheusRule", "Role", "RoleBinding", "Secret", "Service",
+        "ServiceAccount",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn what_the_overlays_make_fits_together() {
+    let charts = Charts::new();
+    let names = overlays();
+    let known = ["cnpg-external-secrets", "cnpg-vault", "cozystack", "vm-primary-with-dr"];
+    assert_eq!(names, known.map(|name| format!("overlays/{name}")));
+    for name in names.iter().map(String::as_str).chain(["base"]) {
+        Rendered::new(name, &charts.build(name)).holds_the_rules();
+    }
+}
+
+#[test]
+fn the_base_is_what_the_chart_makes_of_its_defaults() {
+    let charts = Charts::new();
+    let [base, chart] = [charts.build("base"), charts.template(Helm::Four, "db", &[])];
+    let pod = |made: &[Value]| {
+        let mut spec = find(made, "Deployment", "pgimbal").unwrap()["spec"].clone();
+        // The one says it in the name, the other in an annotation.
+        spec["template"]["spec"]["volumes"][0]["configMap"]["name"].take();
+        spec["template"]["metadata"].take();
+        strip_selectors(&mut spec);
+        spec
+    };
+    assert_eq!(pod(&base), pod(&chart));
+    for kind in ["Service", "PodDisruptionBudget", "Role", "RoleBinding", "ServiceAccount", "Secret"]
+    {
+        let specs = |made: &[Value]| {
+            let mut of = sorted(of_kind(made, kind).cloned().collect());
+            for object in &mut of {
+                object["metadata"] = object["metadata"]["name"].clone();
+                strip_selectors(object);
+            }
+            of
+        };
+        assert_eq!(specs(&base), specs(&chart), "{kind}");
+    }
+}
+
+/// Takes away what differs between the two for a good reason: the chart's labels have the release.
+fn strip_selectors(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| {
+                !(["matchLabels", "selector"].contains(&name.as_str())
+                    && value.get("app.kubernetes.io/name").is_some()
+                    || name == "namespace"
+                    || name == "type" && value == "ClusterIP")
+            });
+            fields.values_mut().for_each(strip_selectors);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_selectors),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_value_is_explained_and_has_a_type() {
+    let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let schema = fs::read_to_string(chart().join("values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    // A comment stands above each key, or above the group of keys that begins there.
+    let mut explained = false;
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        let is_key = trimmed.split_once(':').is_some_and(|(key, _)| {
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        });
+        let is_below = ["nodeSelector", "tolerations", "affinity", "podLabels"]
+            .iter()
+            .any(|group| trimmed.starts_with(group));
+        let in_a_whole = ["      group:", "      kind:", "  runAs", "  fsGroup", "  seccomp", "    type:"]
+            .iter()
+            .any(|begin| line.starts_with(begin));
+        if is_key && !is_below && !in_a_whole && !line.contains("grafana_dashboard") {
+            let has_children = trimmed.ends_with(':');
+            assert!(explained || has_children, "no comment: {line}");
+        }
+        explained = trimmed.starts_with('#') || (explained && trimmed.starts_with("runAs"));
+    }
+    let [values] = &objects(&text)[..] else { panic!("one document") };
+    let mut missing = Vec::new();
+    types(values.as_object().unwrap(), &schema, "", &mut missing);
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+/// Notes the keys of which the schema says nothing.
+fn types(values: &Map<String, Value>, schema: &Value, path: &str, missing: &mut Vec<String>) {
+    for (key, value) in values {
+        let own = &schema["properties"][key];
+        if own.is_null() {
+            missing.push(format!("{path}{key}"));
+        } else if let (Some(fields), Some(_)) = (value.as_object(), own.get("properties")) {
+            types(fields, own, &format!("{path}{key}."), missing);
+        }
+    }
+}
+
+#[test]
+fn mistakes_are_refused_with_their_remedy() {
+    let charts = Charts::new();
+    let folder = chart().display().to_string();
+    for (set, says) in [
+        ("config.users.app.password=x", "config.users.app.password would stand in a ConfigMap"),
+        ("config.clusters.c.probe_password=x", "put it into a Secret"),
+        ("config.deployment_key=x", "secretEnv"),
+        ("config.listen=0.0.0.0:1", "config.listen: the chart sets it, from ports"),
+        ("config.max_replicas=9", "from replicas"),
+        ("config.drain_delay=5 minutes", "is no duration"),
+        ("resources.limits.cpu=1", "config.workers"),
+        ("peers.enabled=false", "more than one takes peers.enabled"),
+        ("store.kind=memory", "a store that they share"),
+        ("store.kind=file", "store.kind is kubernetes, vault or memory"),
+        ("deploymentKey.existingSecret=", "deploymentKey.existingSecret"),
+        ("replicas=three", "replicas"),
+        ("ports.client=0", "client"),
+        ("config.databases=app", "databases"),
+    ] {
+        for version in HELMS {
+            let told = charts.helm(version, &["template", "p", &folder, "--set", set], None);
+            assert!(!told.success, "{version:?} takes {set}");
+            assert!(told.stderr.contains(says), "{version:?}, {set}: {}", told.stderr);
+        }
+    }
+    // A value that this version does not know is no mistake: it may be another's.
+    for version in HELMS {
+        let added = ["template", "p", &folder, "--set", "global.a=b,config.pool_size=3"];
+        drop(charts.helm(version, &added, None).succeeded());
+    }
+}
+
+#[test]
+fn alerts_and_panels_name_metrics_that_there_are() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let (known, _) = names_of_metrics(&page);
+    for file in ["alerts.yaml", "dashboard.json"] {
+        let text = fs::read_to_string(chart().join("files").join(file)).unwrap();
+        let (used, count) = names_of_metrics(&text);
+        assert!(count >= 9, "{file} has {count}");
+        let unknown: Vec<_> = used.difference(&known).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+    }
+}
+
+/// The names of metrics in a text, without the ends that a histogram adds, and how many there are.
+fn names_of_metrics(text: &str) -> (BTreeSet<String>, usize) {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    let found: Vec<_> = text
+        .split(|c| !is_part(c))
+        .filter(|word| word.starts_with("pgimbal_") && word.len() > "pgimbal_".len())
+        .map(|word| word.trim_end_matches("_bucket").to_owned())
+        .collect();
+    let count = found.len();
+    (found.into_iter().collect(), count)
+}
+
+#[test]
+fn the_test_pod_connects_to_both_services() {
+    let charts = Charts::new();
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("auth_type", "\"scram-sha-256\"").start();
+    let set = format!(
+        "test.user=app,test.existingSecret=app,test.sslmode=disable,service.port={port},\
+         readService.port={port}",
+        port = proxy.port
+    );
+    let made = charts.template(Helm::Four, "db", &["--set", &set]);
+    let pod = find(&made, "Pod", "pgimbal-test").expect("a pod");
+    assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
+    let container = &pod["spec"]["containers"][0];
+    let run_with = |password: &str, address: &str| {
+        let mut words = container["command"].as_array().unwrap().iter().filter_map(Value::as_str);
+        let mut command = undisturbed(words.next().unwrap());
+        command.args(words).env("PGHOSTADDR", address);
+        for variable in container["env"].as_array().unwrap() {
+            let value = match variable["value"].as_str() {
+                Some(value) => value,
+                None => {
+                    assert_eq!(variable["valueFrom"]["secretKeyRef"]["name"], "app");
+                    password
+                }
+            };
+            command.env(variable["name"].as_str().unwrap(), value);
+        }
+        run(&mut command, SOON * 4)
+    };
+    let told = run_with("app-secret", "127.0.0.1").succeeded();
+    assert_eq!(told.stdout.matches("accepting connections").count(), 2, "{}", told.stdout);
+    assert_eq!(told.stdout.matches("(1 row)").count(), 2, "{}", told.stdout);
+    for host in ["pgimbal:", "pgimbal-ro:"] {
+        assert!(told.stdout.contains(host), "{}", told.stdout);
+    }
+    assert!(!run_with("wrong", "127.0.0.1").success);
+    // Nobody listens there.
+    assert!(!run_with("app-secret", "127.0.0.3").success);
+}
