@@ -11,6 +11,7 @@ pub mod derivation;
 pub mod descriptors;
 pub mod dial;
 pub mod directory;
+pub mod facts;
 pub mod inherited;
 pub mod logging;
 pub mod login;

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use pgimbal_config::{Config, PeerAddress};
+use pgimbal_replicas::InstanceId;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -92,7 +93,8 @@ struct Inner {
 struct Own {
     instance: InstanceId,
     name: String,
-    port: u16,
+    /// Where it listens for peers.
+    listen: SocketAddr,
     ready: AtomicBool,
     /// 0 while there is none. Read at each login, so it stands apart from the former ones.
     peer_id: AtomicU16,
@@ -113,9 +115,10 @@ impl Peers {
         handlers: Handlers,
     ) -> Result<Self, PeersError> {
         let tls = PeerTls::new(&config.credentials)?;
-        let port = listener.local_addr()?.port();
+        let listen = listener.local_addr()?;
+        let port = listen.port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let own = Own::new(config, port);
+        let own = Own::new(config, listen);
         let inner = Arc::new(Inner {
             members: Mutex::new(Members::new(own.instance)),
             own,
@@ -311,7 +314,7 @@ impl Inner {
             instance: own.instance,
             name: own.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            port: own.port,
+            listen: own.listen,
             you,
             ready: own.ready.load(Relaxed),
             peer_id: own.peer_id(),
@@ -417,7 +420,7 @@ impl Inner {
 }
 
 impl Own {
-    fn new(config: &Config, port: u16) -> Self {
+    fn new(config: &Config, listen: SocketAddr) -> Self {
         let host_name = || {
             let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
             if name.is_empty() { "pgimbal".to_owned() } else { name }
@@ -425,7 +428,7 @@ impl Own {
         Self {
             instance: InstanceId(rand::random()),
             name: config.peers.replica_name.clone().unwrap_or_else(host_name),
-            port,
+            listen,
             ready: AtomicBool::new(false),
             peer_id: AtomicU16::new(config.peers.peer_id.unwrap_or(0)),
             former: Mutex::default(),

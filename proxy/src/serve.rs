@@ -21,20 +21,24 @@ use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::accept::{self, AcceptContext, BindError};
-use crate::admin::collect::{Collector, Phase, ProcessStats};
+use crate::accept::{self, AcceptContext, BindError, Bound};
+use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
-use crate::credentials::{self, CredentialManager};
+use crate::cancel_keys::WrongKeyLimiter;
+use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
+use crate::facts::Facts;
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
+use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
 use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
+use crate::store::StoreError;
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::{Clusters, PreparedClusters};
 use crate::worker::{self, Channels, Common, Message};
@@ -62,9 +66,15 @@ pub enum ServeError {
     /// The directory `state_dir` cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// The store of the replicas' facts cannot be used as it is configured.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The other replicas cannot be served.
+    #[error("peers: {0}")]
+    Peers(#[from] PeersError),
     /// A thread or a runtime cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -76,7 +86,7 @@ impl ServeError {
     /// exit code is 1 then.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
+        !matches!(self, Self::Bind(_) | Self::Start(_))
     }
 }
 
@@ -97,7 +107,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares `state_dir` (makes it, and the file of the salt key, when they are missing), reads
+    /// Prepares `state_dir` (makes it when it is missing), reads
     /// the files that the configuration names and derives what logins need. `overrides` is kept for
     /// reloads. Nothing is bound and no server is asked yet.
     ///
@@ -107,7 +117,8 @@ impl Prepared {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::prepare(directory)?;
         }
-        let salts = credentials::salt_key(&config);
+        // Until the facts say which salts the deployment has.
+        let salts = SaltKey::new(rand::random());
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
@@ -147,17 +158,29 @@ impl Prepared {
         mut signals: Signals,
         mut inherited: Inherited,
     ) -> Result<(), ServeError> {
-        let (listeners, http) = accept::bind(&self.config, &mut inherited)?;
+        let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
         let mut passed_on = listeners.to_pass_on()?;
         if let Some(http) = &http {
             passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
         }
+        if let Some(peers) = &peers {
+            passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
+        }
+        let (peers, peer_requests) = start_peers(&self.config, peers)?;
+        let facts = Facts::start(&self.config)?;
+        if signals.until_shutdown(facts.ready()).await.is_none() {
+            listeners.abandon();
+            return Ok(());
+        }
+        self.follow_salts(&facts)?;
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
+        let control = Control::new(control);
+        let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
+        workers.serve_peers(peer_requests);
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
         if !inherited.is_take_over() {
@@ -180,6 +203,7 @@ impl Prepared {
         })?;
         process.enter(Phase::Serving);
         http.serve()?;
+        peers.set_ready(true);
         self.say_ready(&places, workers.senders.len());
         tell_ready(inherited);
         let mut requests = Requests { signals, control: requests };
@@ -188,6 +212,7 @@ impl Prepared {
             never = service_manager::keep_watchdog() => match never {},
         };
         process.enter(Phase::Draining);
+        peers.set_ready(false);
         if ending == Ending::TakenOver {
             http.end().await;
             accepting.leave();
@@ -198,6 +223,18 @@ impl Prepared {
         let times = DrainTimes { delay, grace };
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        facts.finish().await;
+        Ok(())
+    }
+
+    /// Checks clients with the salts of the deployment; no effect when it does already. The
+    /// verifiers of the passwords in the configuration are made anew.
+    fn follow_salts(&mut self, facts: &Facts) -> Result<(), ContextError> {
+        let salts = facts.salt_key();
+        if salts.salt(b"") != self.salts.salt(b"") {
+            self.login.replace(LoginContext::new(Arc::clone(&self.config), salts.clone())?);
+            self.salts = salts;
+        }
         Ok(())
     }
 
@@ -232,9 +269,16 @@ impl Prepared {
     ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
         let mut take_over = None;
+        let mut published = workers.facts.document();
         let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
+                Ok(()) = published.changed() => {
+                    published.mark_unchanged();
+                    if let Err(cause) = self.follow_salts(&workers.facts) {
+                        tracing::error!("clients are checked with the salts of before: {cause}");
+                    }
+                }
                 outcome = outcome_of(&mut take_over) => match outcome {
                     Outcome::Serves(pid) => {
                         tracing::info!(pid, "another process has taken over");
@@ -371,6 +415,31 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// The requests of other replicas, by what they are about.
+struct PeerRequests {
+    cancels: mpsc::Receiver<Asked>,
+    commands: mpsc::Receiver<Asked>,
+    rows: mpsc::Receiver<Asked>,
+}
+
+/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
+fn start_peers(
+    config: &Config,
+    listener: Option<std::net::TcpListener>,
+) -> Result<(Peers, PeerRequests), PeersError> {
+    let mut handlers = Handlers::default();
+    let requests = PeerRequests {
+        cancels: handlers.on(Kind::Cancel),
+        commands: handlers.on(Kind::Command),
+        rows: handlers.on(Kind::Rows),
+    };
+    let peers = match listener {
+        Some(listener) => Peers::start(config, listener, handlers)?,
+        None => Peers::default(),
+    };
+    Ok((peers, requests))
+}
+
 /// The workers, and the handles through which they are reached.
 struct Workers {
     senders: Arc<[mpsc::UnboundedSender<Message>]>,
@@ -378,8 +447,10 @@ struct Workers {
     collector: Collector,
     clusters: Clusters,
     credentials: CredentialManager,
+    facts: Facts,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
+    cancel_keys: Arc<WrongKeyLimiter>,
     /// Limit of open files of the process.
     open_files: u64,
 }
@@ -390,41 +461,39 @@ impl Workers {
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
+        facts: &Facts,
+        peers: Peers,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
-        let mut senders = Vec::new();
-        let mut askers = Vec::new();
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            let (tell, messages) = mpsc::unbounded_channel();
-            let (ask, snapshots) = mpsc::unbounded_channel();
-            senders.push(tell);
-            askers.push(ask);
-            channels.push(Channels { messages, snapshots });
-        }
-        let senders: Arc<[_]> = senders.into();
+        let (senders, askers, channels) = channels(count);
         let to_workers = Arc::clone(&senders);
-        let credentials =
-            CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
-                tell_all(&to_workers, || Message::Credential {
-                    role: Arc::clone(role),
-                    event: event.clone(),
-                });
-            })?;
+        let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
+            tell_all(&to_workers, || Message::Credential {
+                role: Arc::clone(role),
+                event: event.clone(),
+            });
+        })?;
         let counts = prepared.directory.cluster_counts();
         let to_workers = Arc::clone(&senders);
-        let clusters =
-            Clusters::start(&prepared.config, counts, &credentials, move |cluster, view| {
+        let clusters = Clusters::start(
+            &prepared.config,
+            counts,
+            &credentials,
+            facts,
+            move |cluster, view| {
                 tell_all(&to_workers, || Message::Topology {
                     cluster: Arc::clone(cluster),
                     view: Arc::clone(view),
                 });
-            })?;
+            },
+        )?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
-            .with_credentials(credentials.clone());
+            .with_credentials(credentials.clone())
+            .with_peers(peers.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
+        let cancel_keys = Arc::default();
         let common = Common {
             directory: Arc::clone(&prepared.directory),
             login: prepared.login.clone(),
@@ -432,7 +501,8 @@ impl Workers {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
-            cancel_keys: Arc::default(),
+            cancel_keys: Arc::clone(&cancel_keys),
+            peers,
             credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
@@ -443,7 +513,28 @@ impl Workers {
         }
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
-        Ok(Self { senders, threads, collector, clusters, credentials, console, logins, open_files })
+        let facts = facts.clone();
+        Ok(Self {
+            senders,
+            threads,
+            collector,
+            clusters,
+            credentials,
+            facts,
+            console,
+            logins,
+            cancel_keys,
+            open_files,
+        })
+    }
+
+    /// Serves what other replicas ask.
+    fn serve_peers(&self, requests: PeerRequests) {
+        let PeerRequests { cancels, commands, rows } = requests;
+        let (senders, keys) = (Arc::clone(&self.senders), Arc::clone(&self.cancel_keys));
+        tokio::spawn(worker::serve_peer_cancels(cancels, senders, keys));
+        let console = Arc::clone(&self.console);
+        tokio::spawn(async move { console.serve_peers(commands, rows).await });
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
@@ -526,6 +617,26 @@ async fn outcome_of(take_over: &mut Option<TakeOver>) -> Outcome {
         Some(take_over) => take_over.outcome().await,
         None => std::future::pending().await,
     }
+}
+
+/// The channels of so many workers: for messages, for snapshots, and their receiving ends.
+#[expect(clippy::type_complexity, reason = "three lists, taken apart at once")]
+fn channels(
+    count: u16,
+) -> (
+    Arc<[mpsc::UnboundedSender<Message>]>,
+    Vec<mpsc::UnboundedSender<SnapshotRequest>>,
+    Vec<Channels>,
+) {
+    let (mut senders, mut askers, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (tell, messages) = mpsc::unbounded_channel();
+        let (ask, snapshots) = mpsc::unbounded_channel();
+        senders.push(tell);
+        askers.push(ask);
+        channels.push(Channels { messages, snapshots });
+    }
+    (senders.into(), askers, channels)
 }
 
 /// Sends every worker a message.

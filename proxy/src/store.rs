@@ -4,41 +4,21 @@
 //! Every call has a time limit ([`LIMIT`]) and a document a largest size ([`MAX_DOCUMENT`]). A call
 //! is made once; whoever calls repeats it.
 
-use std::fmt;
-use std::time::Duration;
-
 use pgimbal_config::{Config, StoreKind};
-use zeroize::Zeroizing;
 
 use self::file::FileStore;
 use self::kubernetes::KubernetesStore;
 use self::memory::MemoryStore;
 use self::vault::VaultStore;
+pub use document::{LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, Stored, Version};
 pub use error::StoreError;
 
+mod document;
 mod error;
 mod file;
 mod kubernetes;
 mod memory;
 mod vault;
-
-/// Time limit of each call, a login at Vault included: as long as one request to Vault may take by
-/// default. A store that is well answers in milliseconds.
-pub const LIMIT: Duration = Duration::from_secs(5);
-
-/// Limit of a document's size in bytes: what a Secret of Kubernetes may hold in all.
-pub const MAX_DOCUMENT: usize = 1 << 20;
-/// The same in Vault, which takes no text of JSON above 1 MiB (`max_json_string_value_length`), and
-/// whose raft storage takes no larger entry: the document lies there as base64.
-pub const MAX_DOCUMENT_IN_VAULT: usize = MAX_DOCUMENT / 4 * 3 - (64 << 10);
-
-/// How many unreadable documents are kept aside, each under a name of its own. More than one is
-/// already an accident; the next one is refused until an operator has looked.
-const MAX_ASIDE: usize = 4;
-
-/// How often a store is looked at that does not tell of changes, as often as Vault's roles are by
-/// default.
-const POLL: Duration = Duration::from_secs(30);
 
 /// The store that the table `[store]` names, shared by whoever holds a reference. Dropping it ends
 /// its watch.
@@ -53,31 +33,7 @@ enum Driver {
     Memory(MemoryStore),
     File(FileStore),
     Kubernetes(KubernetesStore),
-    Vault(VaultStore),
-}
-
-/// The state of a document in a store: one of its states, equal for equal states only. It is
-/// [`Store::read`] or [`Store::replace`] that gives one, and only the same store understands it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version(VersionOf);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum VersionOf {
-    /// A counter of this process, or Vault's number of a version.
-    Count(u64),
-    /// A resourceVersion of Kubernetes, whose text means nothing.
-    Text(Box<str>),
-    /// The SHA-256 of a file's bytes.
-    Hash([u8; 32]),
-}
-
-/// A document as it was read. Its bytes are wiped from memory when dropped, and Debug shows their
-/// number only.
-pub struct Stored {
-    /// The document; empty when the store is there and nothing was written yet.
-    pub bytes: Zeroizing<Vec<u8>>,
-    /// The state that was read, for [`Store::replace`].
-    pub version: Version,
+    Vault(Box<VaultStore>),
 }
 
 impl Store {
@@ -89,13 +45,18 @@ impl Store {
     /// [`StoreError::Unusable`] when the configuration cannot work: a directory, a kubeconfig, a
     /// certificate or an address that cannot be used.
     pub fn new(config: &Config) -> Result<Self, StoreError> {
-        let driver = match config.store.kind {
+        // What a restart must not forget is kept in `state_dir`, if there is one.
+        let kind = match config.store.kind {
+            StoreKind::Memory if config.credentials.state_dir.is_some() => StoreKind::File,
+            kind => kind,
+        };
+        let driver = match kind {
             StoreKind::Memory => Driver::Memory(MemoryStore::default()),
             StoreKind::File => Driver::File(FileStore::new(config)?),
             StoreKind::Kubernetes => Driver::Kubernetes(KubernetesStore::new(config)?),
-            StoreKind::Vault => Driver::Vault(VaultStore::new(config)?),
+            StoreKind::Vault => Driver::Vault(Box::new(VaultStore::new(config)?)),
         };
-        Ok(Self { kind: config.store.kind, driver })
+        Ok(Self { kind, driver })
     }
 
     /// Takes what a reload has changed: the Vault's address, login and certificates. The options of
@@ -237,25 +198,4 @@ impl Store {
         let timed_out = StoreError::TimedOut { location: self.location().into(), limit: LIMIT };
         tokio::time::timeout(LIMIT, call).await.unwrap_or(Err(timed_out))
     }
-}
-
-impl Stored {
-    fn new(bytes: Zeroizing<Vec<u8>>, version: VersionOf) -> Self {
-        Self { bytes, version: Version(version) }
-    }
-}
-
-impl fmt::Debug for Stored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, version } = self;
-        f.debug_struct("Stored")
-            .field("length", &bytes.len())
-            .field("version", version)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The names of documents that are kept aside, in the order in which they are used.
-fn names_aside() -> impl Iterator<Item = String> {
-    (1..=MAX_ASIDE).map(|number| format!("unreadable-{number}"))
 }

@@ -283,9 +283,9 @@ impl Kubernetes {
         self.kubeconfig(namespace, ADMIN)
     }
 
-    /// A command that runs `command` as in a pod, with its environment and arguments: the API server
-    /// is where `KUBERNETES_SERVICE_HOST` says, and `files` are the service account's. They may be
-    /// changed while it runs.
+    /// A command that runs `command` as in a pod, with its environment and arguments: the API
+    /// server is where `KUBERNETES_SERVICE_HOST` says, and `files` are the service account's. They
+    /// may be changed while it runs.
     ///
     /// # Panics
     /// When this user is not root, who may make a mount namespace.

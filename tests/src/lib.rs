@@ -8,11 +8,13 @@
 )]
 
 pub mod authentication;
+pub mod busy_pool;
 pub mod certificates;
 pub mod charts;
 pub mod cluster;
 pub mod comparison;
 pub mod fake_server;
+pub mod haproxy;
 pub mod http;
 pub mod kubernetes;
 pub mod leash;

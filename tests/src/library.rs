@@ -68,11 +68,39 @@ pub fn ruby(name: &str) -> Command {
 /// When the set-up has not built the program.
 #[must_use]
 pub fn migrators(driver: &str) -> Command {
-    let output = Command::new(source("migrators/program")).output().expect("migrators/program");
-    assert!(output.status.success(), "{}: run tests/set-up", source("migrators").display());
-    let mut command = Command::new(String::from_utf8_lossy(&output.stdout).trim_end());
+    let mut command = Command::new(built("migrators/program"));
     command.arg(driver);
     command
+}
+
+/// The command for the Go clients of `tests/clients/go`.
+///
+/// # Panics
+/// When the set-up has not built them.
+#[must_use]
+pub fn go_clients() -> Command {
+    Command::new(built("clients/go/program"))
+}
+
+/// The command for the Java client of this class in `tests/clients/java`, with these options such
+/// as `-Dname=value`.
+///
+/// # Panics
+/// When the set-up has not built it.
+#[must_use]
+pub fn java(class: &str, properties: &[&str]) -> Command {
+    let mut command = Command::new("java");
+    // Enough for a client, and quick to start.
+    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    command.args(properties).arg("-cp").arg(built("clients/java/program")).arg(class);
+    command
+}
+
+/// What `tests/PROGRAM` prints: where it has built something.
+fn built(program: &str) -> String {
+    let output = Command::new(source(program)).output().expect("a script");
+    assert!(output.status.success(), "{}: run tests/set-up", source(program).display());
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 /// Runs `command` against `port`, which belongs to `whose`, to its end. `look` is called with

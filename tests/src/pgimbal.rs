@@ -231,7 +231,8 @@ impl Pgimbal {
         self.process = Some(process);
     }
 
-    /// Kills the process and starts it again on the same ports with the same directory.
+    /// Kills the process, unless it has ended, and starts it again on the same ports with the same
+    /// directory.
     ///
     /// # Panics
     /// As [`Config::start`].

@@ -28,6 +28,7 @@ mod login;
 mod malformed;
 mod modes;
 mod operations;
+mod peers;
 mod pinning;
 mod prepared;
 mod real_clients;

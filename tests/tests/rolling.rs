@@ -2,6 +2,7 @@
 //! that takes over from another.
 
 mod manager;
+mod pools;
 mod take_over;
 
 use std::time::{Duration, Instant};

@@ -41,6 +41,8 @@ struct Entry {
     number: u32,
     /// Whether this process's source has returned the password since the start.
     is_own: bool,
+    /// Whether this process's source has said, since it was heard of, that another one is newer.
+    is_contested: bool,
     /// As in [`StoredGeneration`].
     order: u64,
     returns: u32,
@@ -111,7 +113,8 @@ impl AcceptedPasswords {
                 }
             }
             None if own > self.greatest_order() => own,
-            None => self.greatest_order() + 1,
+            // A clock helps only where this process knows nothing of the others' passwords.
+            None => Time::of(now).seconds().max(self.greatest_order() + 1),
         };
         if newer.is_some() && id.is_some_and(|id| self.revocations.covers(id, order)) {
             return false;
@@ -119,6 +122,7 @@ impl AcceptedPasswords {
         let mut entry = Entry {
             number,
             is_own: true,
+            is_contested: false,
             order,
             returns: known.as_ref().map_or(0, |entry| entry.returns),
             rotated_at,
@@ -133,6 +137,51 @@ impl AcceptedPasswords {
         self.entries.push(entry);
         self.put_in_order(now);
         true
+    }
+
+    /// Adds a generation of the password cache at the start, as [`Self::learn`] does; but one that
+    /// is in the list already keeps its place: the source has not said anything yet.
+    pub fn restore(
+        &mut self,
+        number: u32,
+        rotated_at: Option<SystemTime>,
+        keys: LoginKeys,
+        now: SystemTime,
+    ) -> bool {
+        match self.entries.iter_mut().find(|entry| entry.is_of(&keys)) {
+            Some(entry) => {
+                (entry.number, entry.keys) = (number, keys);
+                true
+            }
+            None => self.learn(number, rotated_at, keys, now),
+        }
+    }
+
+    /// Notes that the source has returned its newest password again, in a fetch that was sent after
+    /// the last [`Self::merge`]. If another replica has told of one that it takes to be newer, and
+    /// dates do not tell, this one becomes the newest again: once for each such password, so that
+    /// two replicas whose sources disagree do not go on for ever. Returns whether it did.
+    pub fn confirm(&mut self, now: SystemTime) -> bool {
+        let own = self.own_newest();
+        let is_own = |entry: &Entry| entry.is_own && Some(entry.number) == own;
+        let order = self.greatest_order() + 1;
+        let Some((top, older)) = self.entries.split_last_mut() else { return false };
+        let Some(entry) = older.iter_mut().find(|entry| is_own(entry)) else { return false };
+        let is_late = entry.rotated_at.is_some() && entry.rotated_at < top.rotated_at;
+        if is_late || std::mem::replace(&mut top.is_contested, true) {
+            return false;
+        }
+        entry.order = order;
+        entry.returns += u32::from(entry.retired_at.take().is_some());
+        self.put_in_order(now);
+        true
+    }
+
+    /// Whether another replica knows a password that it takes to be newer than the newest of this
+    /// process's source: the source should be asked.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.entries.last().is_some_and(|top| !top.is_own && !top.is_contested)
     }
 
     /// Takes over what other replicas have learned of the user: their generations, when each was
@@ -178,9 +227,9 @@ impl AcceptedPasswords {
     }
 
     /// Puts the newest password of this process's source above the others where their orders do not
-    /// tell which is newer: another replica has given another password the same order, or has ended
-    /// all before its own newest and did not know this one. Not if it was revoked by name, or
-    /// another one is dated later.
+    /// tell which is newer: another replica has given another password the same order, or one that
+    /// the source dates earlier a greater order, or it has ended all before its own newest and did
+    /// not know this one. Not if it was revoked by name, or another one is dated later.
     fn keep_own_newest(&mut self) {
         let place = |entry: &Entry| (entry.order, entry.rotated_at, entry.id);
         let Some(top) = self.entries.iter().map(place).max() else { return };
@@ -191,8 +240,11 @@ impl AcceptedPasswords {
             let is_named = entry.id.is_some_and(|id| revocations.names(id));
             let is_late = entry.rotated_at.is_some() && entry.rotated_at < latest;
             let is_tied = entry.order == top.0 && place(entry) != top;
+            let is_latest =
+                entry.rotated_at.is_some() && entry.rotated_at > top.1 && top.1.is_some();
+            let is_doubtful = is_tied || is_latest || entry.order <= ended;
             let is_own_newest = entry.is_own && Some(entry.number) == own;
-            if is_own_newest && !is_named && !is_late && (is_tied || entry.order <= ended) {
+            if is_own_newest && !is_named && !is_late && is_doubtful {
                 entry.order = order;
                 entry.returns += u32::from(entry.retired_at.take().is_some());
             }
@@ -226,13 +278,22 @@ impl AcceptedPasswords {
     /// and the history anew.
     pub fn revoke_old(&mut self, known: &HistoryRecord) {
         let Some(newest) = self.entries.pop() else { return };
-        let dropped = std::mem::take(&mut self.entries);
-        let dropped = dropped.iter().filter_map(|entry| Some((entry.id?, entry.order)));
-        let known = known.generations.iter().map(|stored| (stored.id(), stored.order));
-        for (id, order) in dropped.chain(known).filter(|(id, _)| Some(*id) != newest.id) {
-            self.revocations.revoke(id, order.min(newest.order));
+        // What another replica knows may be newer in truth, though this one has another order.
+        let is_later = |date| newest.rotated_at.is_some() && date > newest.rotated_at;
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            self.entries.drain(..).partition(|entry| is_later(entry.rotated_at));
+        let dropped = dropped.iter().filter_map(|one| Some((one.id?, one.order)));
+        let known = known.generations.iter();
+        let known = known.filter(|stored| !is_later(stored.rotated_at.map(Time::time)));
+        for (id, order) in dropped.chain(known.map(|stored| (stored.id(), stored.order))) {
+            if Some(id) != newest.id {
+                self.revocations.revoke(id, order.min(newest.order));
+            }
         }
-        self.revocations.end(newest.order.saturating_sub(1));
+        if kept.is_empty() {
+            self.revocations.end(newest.order.saturating_sub(1));
+        }
+        self.entries = kept;
         self.entries.push(newest);
     }
 
@@ -366,6 +427,7 @@ impl Entry {
         Self {
             number,
             is_own: false,
+            is_contested: false,
             order: stored.order,
             returns: stored.returns,
             rotated_at: stored.rotated_at.map(Time::time),

@@ -68,6 +68,11 @@ impl Time {
         Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// Whole seconds since 1970.
+    pub(super) const fn seconds(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
     /// Converts back to a time of the wall clock.
     pub(super) fn time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.0)

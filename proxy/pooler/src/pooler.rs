@@ -28,7 +28,7 @@ use crate::server::reported::NamedValue;
 use crate::server::server_turn::{self, IdleMessages};
 use crate::session::arrival::{self, Greeting};
 use crate::session::departure::{self, Departure};
-use crate::session::drain::DrainTime;
+use crate::session::drain::time::DrainTime;
 use crate::session::sessions::SessionOptions;
 use crate::session::{Presence, Session, Trial, client_turn, delivery, drain, place};
 use crate::topology::{NodeId, NodeView, View};

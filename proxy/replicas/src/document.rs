@@ -145,10 +145,10 @@ impl Document {
         self.users.get(name)
     }
 
-    /// The names of the users that have an accepted generation, sorted.
-    pub fn users(&self) -> impl Iterator<Item = &str> {
-        let known = self.users.iter().filter(|(_, record)| !record.is_empty());
-        known.map(|(name, _)| name.as_str())
+    /// The record of each user by name, sorted; also of those that are gone or have only
+    /// revocations.
+    pub fn users(&self) -> impl Iterator<Item = (&str, &HistoryRecord)> {
+        self.users.iter().map(|(name, record)| (name.as_str(), record))
     }
 
     /// Merges what is known of a user.

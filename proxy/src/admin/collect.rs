@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::credentials::{CredentialManager, CredentialsStatus};
+use crate::peers::{Peers, PeersSnapshot};
 use crate::topology::{ClusterStatus, Clusters};
 
 pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
@@ -48,6 +49,7 @@ pub struct Collector {
     process: Arc<ProcessStats>,
     clusters: Clusters,
     credentials: CredentialManager,
+    peers: Peers,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -67,6 +69,7 @@ impl Collector {
             process,
             clusters: Clusters::default(),
             credentials: CredentialManager::idle(),
+            peers: Peers::default(),
             known,
         }
     }
@@ -83,6 +86,19 @@ impl Collector {
     #[must_use]
     pub fn with_credentials(self, credentials: CredentialManager) -> Self {
         Self { credentials, ..self }
+    }
+
+    /// The same collector, whose snapshots have the status of these peers; without this call they
+    /// have none.
+    #[must_use]
+    pub fn with_peers(self, peers: Peers) -> Self {
+        Self { peers, ..self }
+    }
+
+    /// The other replicas.
+    #[must_use]
+    pub const fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     /// The manager of passwords that rotate.
@@ -122,7 +138,8 @@ impl Collector {
         }
         let clusters = self.clusters.status().await;
         let credentials = self.credentials.status().await;
-        Snapshot { clusters, credentials, ..self.merge(answers) }
+        let peers = self.peers.snapshot();
+        Snapshot { clusters, credentials, peers, ..self.merge(answers) }
     }
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
@@ -146,6 +163,7 @@ impl Collector {
             process: self.process.snapshot(),
             clusters: Vec::new(),
             credentials: CredentialsStatus::default(),
+            peers: PeersSnapshot::default(),
         }
     }
 }
@@ -168,6 +186,8 @@ pub struct Snapshot {
     /// The status of the passwords that rotate; empty when none does, or their task did not answer
     /// within a second.
     pub credentials: CredentialsStatus,
+    /// The other replicas, and what has passed between them.
+    pub peers: PeersSnapshot,
 }
 
 impl Snapshot {

@@ -6,6 +6,7 @@
 
 mod clusters;
 mod credentials;
+mod peers;
 mod pools;
 mod process;
 mod sample;
@@ -33,6 +34,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         pools::record(&pools, &counted);
         clusters::record(&snapshot.clusters);
         credentials::record(&snapshot.credentials);
+        peers::record(&snapshot.peers);
     });
     let mut page = recorder.handle().render();
     text::waits(&mut page, &counted);

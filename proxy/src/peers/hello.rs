@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use hyper::body::Bytes;
+use pgimbal_replicas::InstanceId;
 use serde::{Deserialize, Serialize};
 
 /// Longest name and version of a peer that is kept, in bytes.
@@ -19,8 +20,8 @@ pub(super) struct Hello {
     pub(super) name: String,
     /// The version that it runs.
     pub(super) version: String,
-    /// The port at which it listens for peers.
-    pub(super) port: u16,
+    /// The address at which it listens for peers; without a host, it is where it comes from.
+    pub(super) listen: SocketAddr,
     /// The address at which it sees the receiver.
     pub(super) you: Option<SocketAddr>,
     /// Whether it accepts clients.
@@ -71,7 +72,7 @@ mod tests {
             instance: InstanceId(7),
             name: "a\nb".replace('\n', "-"),
             version: "1".to_owned(),
-            port: 6433,
+            listen: "10.0.0.1:6433".parse().unwrap(),
             you: "[::1]:9".parse().ok(),
             ready: true,
             peer_id: Some(3),

@@ -9,19 +9,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
-use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
-use aws_lc_rs::signature::Ed25519KeyPair;
+use pgimbal_auth::deployment::peer_seed;
 use pgimbal_config::Secret;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-/// The salt of HKDF (RFC 5869), which is public.
-const SALT: &[u8] = b"pgimbal";
-/// What the key is for, HKDF's `info`.
-const INFO: &[u8] = b"peers: Ed25519, 1";
 /// Bytes of the seed of an Ed25519 key (RFC 8032).
 const SEED: usize = 32;
 /// What stands before the seed in PKCS #8 (RFC 8410, section 7).
@@ -43,23 +37,8 @@ pub struct DeploymentKey {
 #[error("no key for peers can be made from deployment_key")]
 pub struct UnusableKey;
 
-impl From<Unspecified> for UnusableKey {
-    fn from(_: Unspecified) -> Self {
-        Self
-    }
-}
-
-struct Seed;
-
-impl KeyType for Seed {
-    fn len(&self) -> usize {
-        SEED
-    }
-}
-
 impl DeploymentKey {
-    /// Derives the key: its seed is HKDF-SHA256 of the text with the salt `pgimbal` and the info
-    /// `peers: Ed25519, 1`.
+    /// Derives the key, whose seed is [`peer_seed`] of the text.
     ///
     /// # Errors
     /// [`UnusableKey`] when the library refuses.
@@ -67,12 +46,7 @@ impl DeploymentKey {
         let mut pkcs8 = Zeroizing::new([0; PKCS8.len() + SEED]);
         let (head, seed) = pkcs8.split_at_mut(PKCS8.len());
         head.copy_from_slice(&PKCS8);
-        Salt::new(HKDF_SHA256, SALT)
-            .extract(secret.expose().as_bytes())
-            .expand(&[INFO], Seed)?
-            .fill(seed)?;
-        // It refuses what is no seed.
-        Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| UnusableKey)?;
+        seed.copy_from_slice(&*peer_seed(secret));
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(&pkcs8[..]));
         let signs =
             provider.key_provider.load_private_key(der.clone_key()).map_err(|_| UnusableKey)?;

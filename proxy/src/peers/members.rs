@@ -187,7 +187,8 @@ impl Members {
         if hello.instance == self.own {
             return Vec::new();
         }
-        let address = SocketAddr::new(from.to_canonical(), hello.port);
+        let host = if hello.listen.ip().is_unspecified() { from } else { hello.listen.ip() };
+        let address = SocketAddr::new(host.to_canonical(), hello.listen.port());
         if !self.peers.contains_key(&hello.instance) && self.places.len() < 2 * MOST {
             // DNS may name it later.
             self.place(address, now);
@@ -354,7 +355,7 @@ mod tests {
             instance: InstanceId(instance),
             name: format!("r{instance}"),
             version: "1".to_owned(),
-            port: 1,
+            listen: "0.0.0.0:1".parse().unwrap(),
             you: None,
             ready: true,
             peer_id,

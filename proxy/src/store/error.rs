@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::document::names_aside;
+
 /// The reason for which a call of the store failed. No text of it holds a part of the document or a
 /// secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -84,7 +86,7 @@ impl StoreError {
 
     /// That all names for unreadable documents are taken.
     pub(super) fn all_taken(location: &str) -> Self {
-        let last = super::names_aside().last().unwrap_or_default();
+        let last = names_aside().last().unwrap_or_default();
         let cause = format!("unreadable-1 to {last} are kept; look at them, and remove them");
         Self::NoRoom { location: location.into(), cause: cause.into() }
     }

@@ -3,20 +3,20 @@
 //! The lock is a file of its own beside it, for the document's file is another one after each
 //! write. It is the kernel's (flock), so that it ends with the process that holds it.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgimbal_config::Config;
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::{LIMIT, MAX_DOCUMENT, StoreError, Stored, Version, VersionOf, names_aside};
+use super::document::{LIMIT, MAX_DOCUMENT, Stored, Version, VersionOf, names_aside};
+use super::error::StoreError;
 use crate::state_dir;
 
 /// The file's name in `state_dir`.
@@ -24,8 +24,8 @@ const NAME: &str = "store";
 /// How often a lock that another process holds is tried again; it is held for a write, which takes
 /// milliseconds.
 const LOCK_LOOK: Duration = Duration::from_millis(5);
-/// How long a lock is waited for: less than the call may take, so that the call ends with its writer
-/// and nothing is written later.
+/// How long a lock is waited for: less than the call may take, so that nothing is written after the
+/// call has ended.
 const LOCK_LIMIT: Duration = LIMIT.saturating_sub(Duration::from_secs(1));
 /// How often [`FileStore::changed`] looks whether the file is another one.
 const LOOK: Duration = Duration::from_secs(1);
@@ -170,15 +170,13 @@ impl Place {
         &self,
         path: &Path,
     ) -> Result<(Option<Metadata>, Zeroizing<Vec<u8>>), StoreError> {
-        let mut options = OpenOptions::new();
-        // A pipe in its place must not hold the process up.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = match options.read(true).custom_flags(flags).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && directory(path).exists() => {
-                return Ok((None, Zeroizing::default()));
+        let file = match state_dir::open(path).map_err(|error| self.fault(&error))? {
+            Some(file) => file,
+            None if directory(path).exists() => return Ok((None, Zeroizing::default())),
+            None => {
+                let cause = "its directory is gone".into();
+                return Err(StoreError::Away { location: self.location.clone(), cause });
             }
-            Err(error) => return Err(self.fault(&error)),
         };
         let found = file.metadata().map_err(|error| self.fault(&error))?;
         self.check(&found)?;
@@ -215,10 +213,8 @@ impl Place {
 
     /// Waits for the lock that every writer takes; it is released when the file is dropped.
     fn lock(&self) -> Result<File, StoreError> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        let file = options.open(self.beside("lock")).map_err(|error| self.fault(&error))?;
+        let path = self.beside("lock");
+        let file = state_dir::open_lock(&path).map_err(|error| self.fault(&error))?;
         let until = Instant::now() + LOCK_LIMIT;
         loop {
             match file.try_lock() {

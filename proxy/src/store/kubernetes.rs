@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
-use super::{MAX_DOCUMENT, StoreError, Stored, Version, VersionOf, names_aside};
+use super::document::{MAX_DOCUMENT, Stored, Version, VersionOf, names_aside};
+use super::error::StoreError;
 use api_server::{ApiServer, Request};
 
 mod api_server;

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use super::{StoreError, Stored, Version, VersionOf, names_aside};
+use super::document::{Stored, Version, VersionOf, names_aside};
+use super::error::StoreError;
 
 /// Its place in words.
 pub(super) const LOCATION: &str = "memory";

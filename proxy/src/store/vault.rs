@@ -9,10 +9,10 @@ use pgimbal_auth::SourceError;
 use pgimbal_auth::source::{KvSecret, VaultClient};
 use pgimbal_config::{Config, VaultConfig};
 
-use super::{
-    LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, POLL, StoreError, Stored, Version, VersionOf,
-    names_aside,
+use super::document::{
+    LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, POLL, Stored, Version, VersionOf, names_aside,
 };
+use super::error::StoreError;
 
 /// How many versions Vault keeps of a secret that pgimbal has made: the newest, and the one before
 /// for an operator. The engine's default is 10.

@@ -9,7 +9,7 @@ use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_pooler::server::migration::Migration;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
-use pgimbal_pooler::session::drain::DrainTime;
+use pgimbal_pooler::session::drain::time::DrainTime;
 use pgimbal_pooler::topology::View;
 use tokio::sync::mpsc;
 

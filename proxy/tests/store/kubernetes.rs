@@ -284,7 +284,8 @@ fn stand_in(answers: Vec<String>) -> PathBuf {
     let config = directory("stand-in");
     let path = config.join("kubeconfig");
     let text = format!(
-        "current-context: t\nclusters: [{{name: t, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
+        "current-context: t\n\
+         clusters: [{{name: t, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
          users: [{{name: t, user: {{token: x}}}}]\n\
          contexts: [{{name: t, context: {{cluster: t, user: t}}}}]\n"
     );

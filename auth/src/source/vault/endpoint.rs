@@ -16,8 +16,7 @@ use vaultrs::api::token::requests::{
 };
 use zeroize::Zeroizing;
 
-use super::kv::{Capabilities, KvData};
-use super::reply::{HealthData, RoleData, TokenData};
+use super::reply::{Capabilities, HealthData, KvData, RoleData, TokenData};
 
 /// A call of Vault's HTTP API, whose answer has `T` in its field `data`.
 pub(super) struct Call<T> {

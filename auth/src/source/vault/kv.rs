@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::VaultClient;
 use super::endpoint::Call;
-use super::reply::{Field, Reply, malformed};
+use super::reply::{Capabilities, Field, KvData, Reply, malformed};
 use crate::SourceError;
 
 /// The rights that are needed on the secret.
@@ -35,35 +34,6 @@ pub struct KvDocument {
     /// deleted or destroyed. A text that is no base64, which pgimbal has not written, is what it
     /// is.
     pub bytes: Option<Zeroizing<Vec<u8>>>,
-}
-
-/// The field `data` of the engine's answers.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct KvData {
-    data: Option<KvFields>,
-    metadata: KvMetadata,
-    /// The new version, in the answer of a write.
-    version: Field,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct KvFields {
-    document: Field,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct KvMetadata {
-    version: Field,
-}
-
-/// The field `data` of the answer of `sys/capabilities-self`.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Capabilities {
-    capabilities: Vec<String>,
 }
 
 impl KvSecret {

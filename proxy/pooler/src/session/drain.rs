@@ -1,9 +1,7 @@
-//! Which client goes when, while a worker drains: at moments that its pool hides, spread over the
-//! time, and never inside a transaction.
-//!
-//! A pool asks a connection that has lain idle for about a second whether it still lives before it
-//! hands it out (HikariCP after 0.5 s, pgx after 1 s), and some ask each time (psycopg_pool's
-//! `check`). So a client whose turn has come goes when it has been idle that long, or when it asks.
+//! While a worker drains: looks at its clients from time to time, when they have come to the end of
+//! a transaction and when they begin one, and dismisses those that [`DrainTime`] lets go.
+
+pub mod time;
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +9,12 @@ use pgimbal_config::PoolMode;
 use pgimbal_wire::frame::{self, HEADER_LEN};
 use pgimbal_wire::tag::frontend;
 
+use self::time::{DrainTime, Standing, place_of};
 use super::sessions::Service;
 use super::{Link, Phase, Presence, Session, Trial, dismissal, setup};
 use crate::core::Core;
 use crate::ids::{ServerId, SessionId};
 use crate::server::Server;
-
-/// How long a client has been idle when its pool will ask before it uses the connection: the second
-/// of pgx, and what lies between pgimbal's last byte and the moment at which a pool takes the
-/// connection back and begins to count.
-const LONG_IDLE: Duration = Duration::from_millis(1200);
-
-/// The part of the time after which clients go that are idle for less; before it only those that
-/// are idle for long do.
-const SHORT_IDLE_FROM: f64 = 0.9;
-
-/// The part of the time after which pinned clients go: what they have on their server connection is
-/// lost with it, so they keep it as long as possible. The rest is for those that hardly pause.
-const PINNED_FROM: f64 = 0.95;
 
 /// How many sessions are looked at in one step, every 100 ms: below a millisecond. A worker with
 /// 100,000 looks at each of them every 0.7 s.
@@ -36,66 +22,6 @@ const SLICE: usize = 16_384;
 
 /// The longest message that is looked at as a pool's question: `SELECT 1` with a comment.
 const LONGEST_QUESTION: usize = 256;
-
-/// The time in which a worker that drains lets its clients go. When it is over those that are in a
-/// transaction are still served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrainTime {
-    /// When it begins.
-    pub begin: Instant,
-    /// When it ends; the same as the beginning lets all go at once that are in no transaction.
-    pub end: Instant,
-}
-
-/// What a client is doing, as far as its end depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It is in no transaction, and has been idle for so long.
-    Idle(Duration),
-    /// It is in no transaction, and pinned to its server connection.
-    Pinned,
-    /// It is in a transaction, waits for one to begin, or has left.
-    Busy,
-}
-
-impl DrainTime {
-    /// Whether a client goes at `now`. `place` is its place in the order, from 0 to 1.
-    fn lets_go(&self, standing: Standing, place: f64, now: Instant) -> bool {
-        let passed = self.passed(now);
-        match standing {
-            Standing::Idle(_) if passed >= at_last(place) => true,
-            Standing::Idle(quiet) => quiet >= LONG_IDLE && self.is_due(place, now),
-            Standing::Pinned => passed >= PINNED_FROM,
-            Standing::Busy => false,
-        }
-    }
-
-    /// Whether a client's turn has come: it goes as soon as its pool hides it.
-    fn is_due(&self, place: f64, now: Instant) -> bool {
-        self.passed(now) >= SHORT_IDLE_FROM * place
-    }
-
-    /// The part of the time that has passed: 0 at the beginning, 1 at the end and later.
-    fn passed(&self, now: Instant) -> f64 {
-        if now >= self.end {
-            return 1.0;
-        }
-        let whole = self.end.saturating_duration_since(self.begin);
-        now.saturating_duration_since(self.begin).as_secs_f64() / whole.as_secs_f64()
-    }
-}
-
-/// The part of the time after which a client of this place goes although it is idle for less.
-fn at_last(place: f64) -> f64 {
-    SHORT_IDLE_FROM + place * (PINNED_FROM - SHORT_IDLE_FROM)
-}
-
-/// A session's place in the order, from 0 to 1. Multiples of the golden ratio lie evenly, however
-/// many there are, and nothing needs to be kept for it.
-fn place_of(id: SessionId) -> f64 {
-    const GOLDEN: u32 = 0x9e37_79b9;
-    f64::from(id.serial.wrapping_mul(GOLDEN)) / f64::from(u32::MAX)
-}
 
 /// From now on clients go, as [`DrainTime`] lets them.
 pub(crate) fn begin(core: &mut Core, time: DrainTime, now: Instant) {
@@ -129,7 +55,7 @@ pub(crate) fn goes_at_the_door(core: &mut Core, id: SessionId, now: Instant, buf
     let goes = match standing {
         Standing::Idle(_) => {
             time.lets_go(Standing::Idle(Duration::ZERO), place, now)
-                || time.is_due(place, now) && is_pools_question(buf)
+                || time.is_due(place, now, Duration::ZERO) && is_pools_question(buf)
         }
         standing => time.lets_go(standing, place, now),
     };
@@ -164,7 +90,8 @@ fn standing(core: &Core, id: SessionId, now: Instant) -> Option<Standing> {
     let is_between = session.presence() == Presence::Here
         && session.final_error.is_none()
         && session.between_messages()
-        && session.phase() == Phase::Open
+        // A barrier without pending replies is gone with the next message.
+        && session.phase() != Phase::Skipping
         && session.aborted().is_none()
         && session.trial() == Trial::None;
     if !is_between {

@@ -110,8 +110,17 @@ impl Replica {
     }
 
     pub(crate) fn fetch(&mut self, password: Password, time: u64, keys: &mut Keys) {
+        let is_same = self.learned == Some(password);
         self.source = Some(password);
         self.follow(time, keys);
+        let wall = self.wall(time);
+        if let Some(accepted) = self.accepted.as_mut().filter(|_| is_same)
+            && accepted.confirm(wall)
+        {
+            self.document.merge_user(USER, accepted.record());
+            self.document.prune();
+            self.is_behind = true;
+        }
     }
 
     /// Makes the source's password an accepted one, once the salts' key is known.

@@ -65,6 +65,7 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     process.login(LoginResult::Timeout);
     let worker = WorkerSnapshot { pools, panics: 2, ..Default::default() };
     Snapshot {
+        peers: Default::default(),
         credentials: Default::default(),
         workers: vec![worker],
         unresponsive: vec![0],

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The largest answer that is read. A Secret of 1 MiB is a third more as base64; the rest is room
 /// for its labels and annotations (256 KiB at most) and for who has managed which field.

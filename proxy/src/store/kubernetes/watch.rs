@@ -13,9 +13,10 @@ use http_body_util::BodyExt;
 use pgimbal_config::Backoff;
 use serde::Deserialize;
 
+use super::Secret;
 use super::api_server::Request;
-use super::{Secret, StoreError};
-use crate::store::{LIMIT, POLL};
+use crate::store::document::{LIMIT, POLL};
+use crate::store::error::StoreError;
 
 /// How long the API server lets a watch last. One that is silent for longer is dead: its connection
 /// broke without a word.

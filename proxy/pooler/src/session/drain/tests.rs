@@ -2,6 +2,7 @@
 
 use pgimbal_wire::frame;
 
+use super::time::{ACTIVE_UNTIL, IDLE_UNTIL, PINNED_FROM, at_last};
 use super::*;
 use crate::ids::SessionId;
 use crate::plan::{Plan, Stop};
@@ -95,15 +96,15 @@ fn query(text: &str) -> Vec<u8> {
 fn clients_idle_for_long_go_in_their_order_through_the_time() {
     let mut drain = Drain::<8>::new(PoolMode::Transaction);
     drain.begin();
-    for part in [0.05, 0.2, 0.5, 0.7, 0.88] {
+    for part in [0.05, 0.2, 0.5, 0.7, 0.9] {
         drain.at(part);
         for which in 0..8 {
-            let due = part >= SHORT_IDLE_FROM * drain.place(which);
+            let due = part >= IDLE_UNTIL * drain.place(which);
             assert_eq!(drain.has_gone(which), due, "{which} at {part}");
         }
     }
     let gone = (0..8).filter(|which| drain.has_gone(*which)).count();
-    assert!(gone >= 7, "{gone} of 8 are through");
+    assert_eq!(gone, 8);
 }
 
 #[test]
@@ -132,6 +133,36 @@ fn a_client_that_was_active_a_moment_ago_stays_until_the_last_tenth() {
         assert!(!drain.has_gone(0), "gone at {part}");
     }
     assert!(drain.at(last + 0.001).has_gone(0));
+}
+
+#[test]
+fn a_client_at_work_has_its_turn_early_and_goes_in_its_next_pause() {
+    let mut drain = Drain::<1>::new(PoolMode::Transaction);
+    drain.begin();
+    drain.now = drain.begin + WHOLE.mul_f64(ACTIVE_UNTIL);
+    drain.say(0, &query("select 2"));
+    drain.answer(b'I');
+    let begun = drain.now;
+    for (paused, goes) in [(0, false), (600, false), (1100, false), (1200, true)] {
+        drain.now = begun + Duration::from_millis(paused);
+        drain.fixture.pooler.handle_timeout(drain.now + SOON);
+        assert_eq!(drain.has_gone(0), goes, "after {paused} ms");
+    }
+}
+
+#[test]
+fn in_the_last_tenth_a_short_pause_is_enough() {
+    let mut drain = Drain::<1>::new(PoolMode::Transaction);
+    drain.begin();
+    drain.now = drain.begin + WHOLE.mul_f64(0.91);
+    drain.say(0, &query("select 2"));
+    drain.answer(b'I');
+    let begun = drain.now;
+    for (paused, goes) in [(200, false), (500, false), (650, true)] {
+        drain.now = begun + Duration::from_millis(paused);
+        drain.fixture.pooler.handle_timeout(drain.now);
+        assert_eq!(drain.has_gone(0), goes, "after {paused} ms");
+    }
 }
 
 #[test]
@@ -172,7 +203,7 @@ fn a_client_that_never_pauses_is_closed_between_two_transactions() {
 fn a_pools_question_is_a_moment_to_go_once_it_is_due() {
     let mut drain = Drain::<1>::new(PoolMode::Transaction);
     drain.begin();
-    let due = SHORT_IDLE_FROM * drain.place(0);
+    let due = ACTIVE_UNTIL * drain.place(0);
     drain.now = drain.begin + WHOLE.mul_f64(due) - SOON;
     drain.say(0, &query(""));
     drain.answer(b'I');
@@ -224,6 +255,16 @@ fn no_time_lets_all_go_that_are_in_no_transaction() {
     assert!(!drain.has_gone(0) && drain.has_gone(1) && drain.has_gone(2));
     drain.fixture.pooler.cut_off();
     assert!(drain.has_gone(0), "what is left is cut");
+}
+
+#[test]
+fn a_barrier_that_nothing_is_pending_behind_keeps_nobody() {
+    let mut drain = Drain::<1>::new(PoolMode::Transaction);
+    let id = drain.fixture.sessions[0];
+    let session = drain.fixture.pooler.core().sessions.get_mut(id).expect("a session");
+    session.set_phase(Phase::Barrier);
+    drain.begin();
+    assert!(drain.at(IDLE_UNTIL).has_gone(0));
 }
 
 #[test]
