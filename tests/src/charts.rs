@@ -15,6 +15,9 @@ use crate::sources::root;
 /// Time limit of one command, which needs a second on an idle machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// The version of Kubernetes that objects are made for.
+pub const KUBE_VERSION: &str = "1.34.3";
+
 /// The versions of Helm that the chart is for.
 pub const HELMS: [Helm; 2] = [Helm::Three, Helm::Four];
 
@@ -81,7 +84,9 @@ impl Charts {
     pub fn template(&self, version: Helm, namespace: &str, words: &[&str]) -> Vec<Value> {
         let chart = chart();
         let chart = chart.to_string_lossy();
-        let first = ["template", "pgimbal", &chart, "--namespace", namespace];
+        // A Helm that `go install` built takes Kubernetes for an old one unless it is told.
+        let kube = ["--kube-version", KUBE_VERSION];
+        let first = ["template", "pgimbal", &chart, "--namespace", namespace, kube[0], kube[1]];
         objects(&self.helm(version, &[&first[..], words].concat(), None).succeeded().stdout)
     }
 

@@ -9,14 +9,14 @@ mod rules;
 use std::collections::BTreeSet;
 use std::fs;
 
+use pgimbal_tests::Postgres;
 use pgimbal_tests::charts::{
-    Charts, HELMS, Helm, chart, find, objects, of_kind, overlays, value_files,
+    Charts, HELMS, Helm, KUBE_VERSION, chart, find, objects, of_kind, overlays, value_files,
 };
 use pgimbal_tests::pgimbal::{Config, undisturbed};
 use pgimbal_tests::program::run;
 use pgimbal_tests::sources::root;
 use pgimbal_tests::until::SOON;
-use pgimbal_tests::Postgres;
 use serde_json::{Map, Value};
 
 use rules::Rendered;
@@ -50,7 +50,11 @@ fn the_chart_is_free_of_faults_for_both_helms() {
     let folder = chart().display().to_string();
     for version in HELMS {
         for (name, own) in ways() {
-            let arguments = [&["lint", "--strict", "--quiet", &folder][..], &words(&own)].concat();
+            let arguments = [
+                &["lint", "--strict", "--quiet", "--kube-version", KUBE_VERSION, &folder][..],
+                &words(&own),
+            ]
+            .concat();
             let told = charts.helm(version, &arguments, None);
             assert!(told.success, "{version:?}, {name}: {}{}", told.stdout, told.stderr);
         }
@@ -78,8 +82,18 @@ fn what_the_chart_makes_fits_together() {
         Rendered::new(&name, &made).holds_the_rules();
     }
     let all = [
-        "Certificate", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget",
-        "PodMonitor", "PrometheusRule", "Role", "RoleBinding", "Secret", "Service",
+        "Certificate",
+        "ConfigMap",
+        "Deployment",
+        "NetworkPolicy",
+        "Pod",
+        "PodDisruptionBudget",
+        "PodMonitor",
+        "PrometheusRule",
+        "Role",
+        "RoleBinding",
+        "Secret",
+        "Service",
         "ServiceAccount",
     ];
     assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), all);
@@ -109,7 +123,8 @@ fn the_base_is_what_the_chart_makes_of_its_defaults() {
         spec
     };
     assert_eq!(pod(&base), pod(&chart));
-    for kind in ["Service", "PodDisruptionBudget", "Role", "RoleBinding", "ServiceAccount", "Secret"]
+    for kind in
+        ["Service", "PodDisruptionBudget", "Role", "RoleBinding", "ServiceAccount", "Secret"]
     {
         let specs = |made: &[Value]| {
             let mut of = sorted(of_kind(made, kind).cloned().collect());
@@ -155,9 +170,10 @@ fn every_value_is_explained_and_has_a_type() {
         let is_below = ["nodeSelector", "tolerations", "affinity", "podLabels"]
             .iter()
             .any(|group| trimmed.starts_with(group));
-        let in_a_whole = ["      group:", "      kind:", "  runAs", "  fsGroup", "  seccomp", "    type:"]
-            .iter()
-            .any(|begin| line.starts_with(begin));
+        let in_a_whole =
+            ["      group:", "      kind:", "  runAs", "  fsGroup", "  seccomp", "    type:"]
+                .iter()
+                .any(|begin| line.starts_with(begin));
         if is_key && !is_below && !in_a_whole && !line.contains("grafana_dashboard") {
             let has_children = trimmed.ends_with(':');
             assert!(explained || has_children, "no comment: {line}");
@@ -203,14 +219,19 @@ fn mistakes_are_refused_with_their_remedy() {
         ("config.databases=app", "databases"),
     ] {
         for version in HELMS {
-            let told = charts.helm(version, &["template", "p", &folder, "--set", set], None);
+            let told = charts.helm(
+                version,
+                &["template", "p", &folder, "--kube-version", KUBE_VERSION, "--set", set],
+                None,
+            );
             assert!(!told.success, "{version:?} takes {set}");
             assert!(told.stderr.contains(says), "{version:?}, {set}: {}", told.stderr);
         }
     }
     // A value that this version does not know is no mistake: it may be another's.
     for version in HELMS {
-        let added = ["template", "p", &folder, "--set", "global.a=b,config.pool_size=3"];
+        let set = ["--kube-version", KUBE_VERSION, "--set", "global.a=b,config.pool_size=3"];
+        let added = [&["template", "p", &folder][..], &set].concat();
         drop(charts.helm(version, &added, None).succeeded());
     }
 }

@@ -194,7 +194,8 @@ impl<'a> Rendered<'a> {
     /// Every path of the configuration lies in a volume, and the token's audience is Vault's.
     fn mounts_what_is_configured(&self) {
         let config = &self.config;
-        let mut paths: Vec<_> = config.users.values().filter_map(|user| user.password_file()).collect();
+        let mut paths: Vec<_> =
+            config.users.values().filter_map(|user| user.password_file.clone()).collect();
         paths.extend(config.vaults.values().map(|vault| vault.kubernetes_jwt_file.clone()));
         paths.extend(config.clients.tls.cert_file.clone());
         paths.extend(config.clients.tls.key_file.clone());
@@ -213,10 +214,8 @@ impl<'a> Rendered<'a> {
     /// The ports of the container by name.
     fn ports(&self) -> BTreeMap<&'a str, u64> {
         let list = self.container()["ports"].as_array().unwrap().iter();
-        list.map(|port| {
-            (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap())
-        })
-        .collect()
+        list.map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap()))
+            .collect()
     }
 
     fn ports_are_the_same_everywhere(&self) {
@@ -238,7 +237,9 @@ impl<'a> Rendered<'a> {
         }
         let mut used = BTreeSet::new();
         for service in of_kind(self.objects, "Service").filter(|service| self.is_for_us(service)) {
-            let [port] = &service["spec"]["ports"].as_array().unwrap()[..] else { panic!("{service}") };
+            let [port] = &service["spec"]["ports"].as_array().unwrap()[..] else {
+                panic!("{service}")
+            };
             let target = port["targetPort"].as_str().unwrap();
             used.insert(target);
             let own = service["metadata"]["name"].as_str().unwrap();
@@ -276,9 +277,8 @@ impl<'a> Rendered<'a> {
             return;
         }
         assert!(self.variables().iter().any(|name| name == "PGIMBAL_DEPLOYMENT_KEY"), "{name}");
-        let headless = of_kind(self.objects, "Service").find(|service| {
-            service["spec"]["clusterIP"] == "None" && self.is_for_us(service)
-        });
+        let headless = of_kind(self.objects, "Service")
+            .find(|service| service["spec"]["clusterIP"] == "None" && self.is_for_us(service));
         let headless = headless.unwrap_or_else(|| panic!("{name}: no headless Service"));
         let own = headless["metadata"]["name"].as_str().unwrap();
         let namespace = headless["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -330,9 +330,8 @@ impl<'a> Rendered<'a> {
             }
             // The pod of `helm test` is none of them.
             for pod in of_kind(self.objects, "Pod") {
-                let is_one = wanted.iter().all(|(key, value)| {
-                    pod["metadata"]["labels"][key] == *value
-                });
+                let is_one =
+                    wanted.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value);
                 assert!(!is_one, "{}: {selector}", self.name);
             }
         }

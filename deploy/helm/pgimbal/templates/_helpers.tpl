@@ -64,9 +64,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "pgimbal.seconds" -}}
 {{- $text := toString . | replace " " "" }}
 {{- $units := dict "us" 0.000001 "ms" 0.001 "s" 1.0 "min" 60.0 "h" 3600.0 "d" 86400.0 }}
-{{- if has $text (list "0" "off" "none") }}
-{{- 0 }}
-{{- else if not (regexMatch "^[0-9]+([.][0-9]+)?(us|ms|s|min|h|d)$" $text) }}
+{{- if not (regexMatch "^[0-9]+([.][0-9]+)?(us|ms|s|min|h|d)$" $text) }}
 {{- fail (printf "%q is no duration: a number and us, ms, s, min, h or d" $text) }}
 {{- else }}
 {{- $number := regexFind "^[0-9.]+" $text | float64 }}
@@ -76,9 +74,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Kubernetes kills a pod after so many seconds: the drain, and time to end the process. */}}
 {{- define "pgimbal.gracePeriod" -}}
-{{- $delay := include "pgimbal.seconds" (default "5s" .Values.config.drain_delay) | int }}
-{{- $grace := include "pgimbal.seconds" (default "25s" .Values.config.shutdown_grace) | int }}
-{{- add $delay $grace 5 }}
+{{- $seconds := 5 }}
+{{- range $key, $usual := dict "drain_delay" "5s" "shutdown_grace" "25s" }}
+{{- $own := get $.Values.config $key }}
+{{- if not $own }}
+{{- $own = $usual }}
+{{- end }}
+{{- $seconds = add $seconds (include "pgimbal.seconds" $own | int) }}
+{{- end }}
+{{- $seconds }}
 {{- end }}
 
 {{/* Request and limit of memory. A waiting client may have 80 KB of what it has sent in there, so
@@ -184,10 +188,7 @@ TOML's too. */}}
 {{- $_ := set $has "own" true }}
 {{- end }}
 {{- end }}
-{{- if and $has.own $path }}
-
-[{{ $name }}]
-{{- else if and $has.own $value }}
+{{- if and $has.own (or $path $value) }}
 
 [{{ $name }}]
 {{- end }}
