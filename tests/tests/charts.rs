@@ -35,6 +35,11 @@ fn ways() -> Vec<(String, Vec<String>)> {
     ways
 }
 
+/// The file with the least values that pgimbal starts with.
+fn least() -> String {
+    chart().join("ci/default-values.yaml").display().to_string()
+}
+
 fn words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
@@ -105,7 +110,7 @@ fn what_the_overlays_make_fits_together() {
     let names = overlays();
     let known = ["cnpg-external-secrets", "cnpg-vault", "cozystack", "vm-primary-with-dr"];
     assert_eq!(names, known.map(|name| format!("overlays/{name}")));
-    for name in names.iter().map(String::as_str).chain(["base"]) {
+    for name in &names {
         Rendered::new(name, &charts.build(name)).holds_the_rules();
     }
 }
@@ -113,11 +118,16 @@ fn what_the_overlays_make_fits_together() {
 #[test]
 fn the_base_is_what_the_chart_makes_of_its_defaults() {
     let charts = Charts::new();
-    let [base, chart] = [charts.build("base"), charts.template(Helm::Four, "db", &[])];
+    let [base, chart] =
+        [charts.build("base"), charts.template(Helm::Four, "db", &["-f", &least()])];
     let pod = |made: &[Value]| {
         let mut spec = find(made, "Deployment", "pgimbal").unwrap()["spec"].clone();
         // The one says it in the name, the other in an annotation.
         spec["template"]["spec"]["volumes"][0]["configMap"]["name"].take();
+        // The chart's has a user.
+        spec["template"]["spec"]["volumes"].as_array_mut().unwrap().truncate(1);
+        let mounts = &mut spec["template"]["spec"]["containers"][0]["volumeMounts"];
+        mounts.as_array_mut().unwrap().truncate(1);
         spec["template"]["metadata"].take();
         strip_selectors(&mut spec);
         spec
@@ -202,6 +212,13 @@ fn types(values: &Map<String, Value>, schema: &Value, path: &str, missing: &mut 
 fn mistakes_are_refused_with_their_remedy() {
     let charts = Charts::new();
     let folder = chart().display().to_string();
+    let start = ["template", "p", &folder, "--kube-version", KUBE_VERSION];
+    for version in HELMS {
+        let told = charts.helm(version, &start, None);
+        assert!(told.stderr.contains("there is none, and pgimbal would not start"), "{told:?}");
+    }
+    let least = least();
+    let start = [&start[..], &["-f", &least]].concat();
     for (set, says) in [
         ("config.users.app.password=x", "config.users.app.password would stand in a ConfigMap"),
         ("config.clusters.c.probe_password=x", "put it into a Secret"),
@@ -219,19 +236,14 @@ fn mistakes_are_refused_with_their_remedy() {
         ("config.databases=app", "databases"),
     ] {
         for version in HELMS {
-            let told = charts.helm(
-                version,
-                &["template", "p", &folder, "--kube-version", KUBE_VERSION, "--set", set],
-                None,
-            );
+            let told = charts.helm(version, &[&start[..], &["--set", set]].concat(), None);
             assert!(!told.success, "{version:?} takes {set}");
             assert!(told.stderr.contains(says), "{version:?}, {set}: {}", told.stderr);
         }
     }
     // A value that this version does not know is no mistake: it may be another's.
     for version in HELMS {
-        let set = ["--kube-version", KUBE_VERSION, "--set", "global.a=b,config.pool_size=3"];
-        let added = [&["template", "p", &folder][..], &set].concat();
+        let added = [&start[..], &["--set", "global.a=b,config.pool_size=3"]].concat();
         drop(charts.helm(version, &added, None).succeeded());
     }
 }
@@ -266,12 +278,13 @@ fn the_test_pod_connects_to_both_services() {
     let charts = Charts::new();
     let pg = Postgres::start();
     let proxy = Config::before(&pg).set("auth_type", "\"scram-sha-256\"").start();
+    let least = least();
     let set = format!(
         "test.user=app,test.existingSecret=app,test.sslmode=disable,service.port={port},\
          readService.port={port}",
         port = proxy.port
     );
-    let made = charts.template(Helm::Four, "db", &["--set", &set]);
+    let made = charts.template(Helm::Four, "db", &["-f", &least, "--set", &set]);
     let pod = find(&made, "Pod", "pgimbal-test").expect("a pod");
     assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
     let container = &pod["spec"]["containers"][0];

@@ -15,7 +15,7 @@ use pgimbal_tests::until::{SOON, eventually};
 use serde_json::{Value, json};
 
 use super::configuration::KEY;
-use super::{ways, words};
+use super::{least, ways, words};
 
 /// Refuses a field that the server does not know.
 const STRICT: &str = "fieldValidation=Strict";
@@ -183,7 +183,7 @@ fn the_server_refuses_what_is_not_restricted_and_what_it_does_not_know() {
 fn installed(charts: &Charts) -> (&'static Kubernetes, String, Vec<Value>, String) {
     let kubernetes = kubernetes(charts);
     let namespace = restricted_namespace(kubernetes);
-    let made = charts.template(Helm::Four, &namespace, &[]);
+    let made = charts.template(Helm::Four, &namespace, &["-f", &least()]);
     let admin = kubernetes.admin();
     apply(&admin, &made, &namespace);
     let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts/pgimbal/token");

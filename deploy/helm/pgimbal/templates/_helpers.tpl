@@ -124,6 +124,17 @@ that 96 KiB for each suffice also while a primary is away. */}}
 {{- fail (printf "config.%s: the chart sets it, from %s" $key $instead) }}
 {{- end }}
 {{- end }}
+{{- range $key, $name := dict "databases" "PGIMBAL_DATABASES__" "users" "PGIMBAL_USERS__" }}
+{{- $given := not (empty (get $config $key)) }}
+{{- range $values.secretEnv }}
+{{- if or (hasPrefix $name .name) (eq .name "PGIMBAL_UPSTREAM") }}
+{{- $given = true }}
+{{- end }}
+{{- end }}
+{{- if not $given }}
+{{- fail (printf "config.%s: there is none, and pgimbal would not start" $key) }}
+{{- end }}
+{{- end }}
 {{- $at := $values.listenAddress }}
 {{- $listen := list (printf "%s:%d" $at (int $values.ports.client)) }}
 {{- if $values.readService.enabled }}
