@@ -15,7 +15,7 @@ pub enum ServerLimit {
     /// 5 %, less `foreign_connections`.
     #[default]
     Auto,
-    /// There is no limit but those of the pools.
+    /// There is no limit but those of the pools, and the server is not asked for its own.
     Off,
     /// This many, at least 1.
     Connections(u32),
@@ -129,8 +129,7 @@ mod tests {
             config.databases.insert(name.to_owned(), database);
         }
         let host = Host::Tcp("localhost".to_owned());
-        let expected =
-            ServerBudget { limit: ServerLimit::Connections(9), foreign: 2, reserved: 0 };
+        let expected = ServerBudget { limit: ServerLimit::Connections(9), foreign: 2, reserved: 0 };
         assert_eq!(config.server_budget(&host, 5432, None), expected);
         assert_eq!(config.server_budget(&host, 5433, None), ServerBudget::default());
     }

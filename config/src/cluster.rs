@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::budget::{Limit, ServerLimit};
 use crate::pool::{DnsName, Host, HostName};
-use crate::reader::{Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span};
+use crate::reader::{
+    Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span,
+};
 use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
@@ -52,7 +54,8 @@ settings! {
             "primary", applied, try "none";
         /// Connections of pgimbal to each node, over all databases, users and replicas of
         /// pgimbal; in use, idle or being opened. `auto`: its `max_connections` less the reserved
-        /// ones, less 5 %, less `foreign_connections`. Off: the pools' limits alone.
+        /// ones, less 5 %, less `foreign_connections`. Off: the pools' limits
+        /// alone, and nothing is asked of the server.
         "max_server_connections" max_server_connections: ServerLimit as Limit = "auto", applied,
             try "50";
         /// Connections that `auto` leaves to others than pgimbal, beside the 5 %.

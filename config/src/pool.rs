@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use crate::cluster::ResolvedCluster;
 use crate::budget::{Limit, ServerBudget, ServerLimit};
+use crate::cluster::ResolvedCluster;
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };
@@ -142,7 +142,8 @@ settings! {
             try "50";
         /// Connections of pgimbal to its server, over all databases, users and replicas of
         /// pgimbal; in use, idle or being opened. `auto`: its `max_connections` less the reserved
-        /// ones, less 5 %, less `foreign_connections`. Off: the pools' limits alone.
+        /// ones, less 5 %, less `foreign_connections`. Off: the pools' limits
+        /// alone, and nothing is asked of the server.
         "max_server_connections" max_server_connections: ServerLimit as Limit = "auto", applied,
             try "50";
         /// Connections that `auto` leaves to others than pgimbal, beside the 5 %.

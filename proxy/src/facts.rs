@@ -5,6 +5,7 @@
 //! which it also comes back after a restart of all. The task that keeps the store is in `keeper`.
 
 mod earlier_files;
+mod exchange;
 mod keeper;
 mod status;
 
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::store::{Store, StoreError};
+pub use exchange::exchange;
 use keeper::Keeper;
 pub use status::FactsStatus;
 use status::Status;
@@ -222,9 +224,14 @@ impl Facts {
         let theirs = Document::parse(bytes)?;
         let mut state = self.inner.state();
         self.inner.change(&mut state, |document| document.merge(theirs));
-        let document = Arc::clone(&state.document);
         drop(state);
-        Ok(document.to_bytes())
+        Ok(self.to_bytes())
+    }
+
+    /// The document as bytes.
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let document = Arc::clone(&self.inner.state().document);
+        document.to_bytes()
     }
 
     /// What must go to the peers. For one task.
@@ -308,17 +315,21 @@ impl ToPeers {
     pub async fn next(&mut self) -> Zeroizing<Vec<u8>> {
         loop {
             let changed = self.published.changed().await;
-            let mut state = self.facts.inner.state();
-            if state.change > state.given {
-                state.given = state.change;
-                let document = Arc::clone(&state.document);
-                drop(state);
+            if let Some(document) = self.untold() {
                 return document.to_bytes();
             }
-            drop(state);
             if changed.is_err() {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// The document, if it has changes of this process that no peer was told.
+    fn untold(&self) -> Option<Arc<Document>> {
+        let mut state = self.facts.inner.state();
+        (state.change > state.given).then(|| {
+            state.given = state.change;
+            Arc::clone(&state.document)
+        })
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod accept;
 pub mod admin;
-mod budget;
+pub mod budget;
 pub mod cancel_keys;
 pub mod cli;
 pub mod credentials;

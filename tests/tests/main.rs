@@ -7,6 +7,7 @@
 )]
 
 mod broken_servers;
+mod budget;
 mod bytes;
 mod cancel;
 mod certificates;
@@ -33,6 +34,7 @@ mod pinning;
 mod prepared;
 mod real_clients;
 mod renewal;
+mod replicas;
 mod rolling;
 mod rotation;
 mod rust_client;

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 
 use pgimbal_auth::rotation::{HistoryRecord, UnknownFields};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 pub use self::cluster::{ClusterFacts, MAX_NODES, NodeHistory};
 pub use self::decision::{Decision, Stamp};
 pub use self::encoding::{DocumentError, MAX_INFLATED, Unreadable};
 pub use self::salts::SaltsKey;
+use crate::budget::slots::Slots;
 
 /// The form of the document. Fields may be added to it; a change of what a field means is another
 /// version, which this one must not touch.
@@ -41,8 +41,8 @@ pub struct Document {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     clusters: BTreeMap<String, ClusterFacts>,
     /// The slots of the budget.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    slots: Value,
+    #[serde(default, skip_serializing_if = "Slots::is_empty")]
+    slots: Slots,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -55,7 +55,7 @@ impl Default for Document {
             salts: None,
             users: BTreeMap::new(),
             clusters: BTreeMap::new(),
-            slots: Value::Null,
+            slots: Slots::default(),
             unknown: UnknownFields::default(),
         }
     }
@@ -81,16 +81,8 @@ impl Document {
         for (cluster, facts) in other.clusters {
             self.clusters.entry(cluster).or_default().merge(facts);
         }
-        self.merge_slots(other.slots);
+        self.slots.merge(&other.slots);
         self.unknown.merge(other.unknown);
-    }
-
-    fn merge_slots(&mut self, other: Value) {
-        let mut both = UnknownFields::default();
-        for slots in [std::mem::take(&mut self.slots), other] {
-            both.merge(UnknownFields::of("slots", slots));
-        }
-        self.slots = both.take("slots");
     }
 
     /// Drops what no longer matters, so that the document stays small: all but the newest three
@@ -174,9 +166,16 @@ impl Document {
         self.clusters.entry(name.to_owned()).or_default()
     }
 
-    /// The slots of the budget; null until one was taken.
+    /// The slots of the budget; empty until one was taken.
     #[must_use]
-    pub const fn slots(&self) -> &Value {
+    pub const fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    /// Merges slots into those of the document. Slots that are not in the store yet may only be put
+    /// into a document that is written there by compare-and-set, and that nobody else is given
+    /// before that has succeeded ([`Slots`]).
+    pub fn merge_slots(&mut self, slots: &Slots) {
+        self.slots.merge(slots);
     }
 }

@@ -13,7 +13,9 @@ use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::{ServerBudgets, ServerStatus};
 use crate::credentials::{CredentialManager, CredentialsStatus};
+use crate::facts::{Facts, FactsStatus};
 use crate::peers::{Peers, PeersSnapshot};
 use crate::topology::{ClusterStatus, Clusters};
 
@@ -50,6 +52,8 @@ pub struct Collector {
     clusters: Clusters,
     credentials: CredentialManager,
     peers: Peers,
+    budgets: ServerBudgets,
+    facts: Facts,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -70,6 +74,8 @@ impl Collector {
             clusters: Clusters::default(),
             credentials: CredentialManager::idle(),
             peers: Peers::default(),
+            budgets: ServerBudgets::default(),
+            facts: Facts::alone(),
             known,
         }
     }
@@ -99,6 +105,32 @@ impl Collector {
     #[must_use]
     pub const fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// The same collector, whose snapshots have the budgets of servers; without this call they have
+    /// none.
+    #[must_use]
+    pub fn with_budgets(self, budgets: ServerBudgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The budgets of servers.
+    #[must_use]
+    pub const fn budgets(&self) -> &ServerBudgets {
+        &self.budgets
+    }
+
+    /// The same collector, whose snapshots have the status of the store of these facts; without
+    /// this call that of no store.
+    #[must_use]
+    pub fn with_facts(self, facts: Facts) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// The durable facts of the replicas.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The manager of passwords that rotate.
@@ -139,7 +171,8 @@ impl Collector {
         let clusters = self.clusters.status().await;
         let credentials = self.credentials.status().await;
         let peers = self.peers.snapshot();
-        Snapshot { clusters, credentials, peers, ..self.merge(answers) }
+        let budgets = self.budgets.status();
+        Snapshot { clusters, credentials, peers, budgets, ..self.merge(answers) }
     }
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
@@ -164,6 +197,8 @@ impl Collector {
             clusters: Vec::new(),
             credentials: CredentialsStatus::default(),
             peers: PeersSnapshot::default(),
+            budgets: Vec::new(),
+            facts: self.facts.status(),
         }
     }
 }
@@ -188,6 +223,10 @@ pub struct Snapshot {
     pub credentials: CredentialsStatus,
     /// The other replicas, and what has passed between them.
     pub peers: PeersSnapshot,
+    /// The budget of each server that a connection was to be opened to.
+    pub budgets: Vec<ServerStatus>,
+    /// The status of the store of the replicas' facts.
+    pub facts: FactsStatus,
 }
 
 impl Snapshot {

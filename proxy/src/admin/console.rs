@@ -6,6 +6,7 @@
 
 mod answer;
 mod averages;
+mod budget;
 mod command;
 mod connection;
 mod connections;

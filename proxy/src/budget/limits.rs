@@ -39,14 +39,15 @@ pub(crate) async fn learn(
         dialed;
     let mut conversation = Conversation::new(transport);
     conversation.inbox = residual;
-    let asked = probe::query(&mut conversation, QUESTION, parse);
+    let asked = probe::query(&mut conversation, QUESTION, |body| Some(parse(body)));
     let limits = match tokio::time::timeout(target.connect_timeout, asked).await {
-        Ok(Ok(limits)) => limits,
+        Ok(Ok(Some(limits))) => limits,
+        Ok(Ok(None)) => {
+            refused(&address.to_string(), "the answer is no PostgreSQL's");
+            UNLIMITED
+        }
         Ok(Err(fault)) if fault.leaves_connection() => {
-            tracing::warn!(
-                server = %address,
-                "the server does not say how many connections it allows: {fault}"
-            );
+            refused(&address.to_string(), &fault.to_string());
             UNLIMITED
         }
         Ok(Err(_)) | Err(_) => return Err(DialError::no_answer(target, &address)),
@@ -54,6 +55,10 @@ pub(crate) async fn learn(
     budget.learn(&target.user, &target.database, limits, Instant::now());
     let Conversation { transport, inbox, .. } = conversation;
     Ok(Dialed { transport, cancel, parameters, address, residual: inbox, tls_fallback, tls_check })
+}
+
+fn refused(server: &str, why: &str) {
+    tracing::warn!(server, "the server does not say how many connections it allows: {why}");
 }
 
 fn parse(body: &[u8]) -> Option<LearnedLimits> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgimbal_config::StoreKind;
 use pgimbal_replicas::document::{Document, DocumentError, Unreadable};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info};
@@ -12,8 +13,10 @@ use super::earlier_files::EarlierFiles;
 use super::{Inner, KeyOrigin};
 use crate::store::{Store, StoreError, Stored};
 
-/// The store is written at most this often, not to load an API server with every login.
+/// The store is written at most this often, not to load an API server with every change.
 const PACE: Duration = Duration::from_secs(1);
+/// A file on this host may be written this often: a kill loses little.
+const FILE_PACE: Duration = Duration::from_millis(20);
 /// How often the store is read when nothing tells of a change: the only means where there is no
 /// watch and no peer.
 const LOOK: Duration = Duration::from_secs(10);
@@ -53,6 +56,10 @@ impl Keeper {
     /// Runs for as long as the process.
     pub(super) async fn run(mut self) {
         let mut published = self.inner.published.subscribe();
+        let pace = match self.store.kind() {
+            StoreKind::Memory | StoreKind::File => FILE_PACE,
+            StoreKind::Kubernetes | StoreKind::Vault => PACE,
+        };
         loop {
             let began = Instant::now();
             let is_well = self.keep().await;
@@ -60,7 +67,7 @@ impl Keeper {
             let pause = if is_well { LOOK } else { self.pause };
             let mut next = began + pause;
             // No sooner than the pace allows, and after a failure not before its pause.
-            let earliest = if is_well { began + PACE } else { next };
+            let earliest = if is_well { Instant::now() + pace } else { next };
             loop {
                 tokio::select! {
                     () = self.inner.changed.notified() => next = next.min(earliest),

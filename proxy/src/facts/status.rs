@@ -10,7 +10,7 @@ use tracing::{info, warn};
 pub(super) const LARGE: usize = 400_000;
 
 /// The state of the store, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FactsStatus {
     /// The store's place in words.
     pub location: Box<str>,

@@ -187,8 +187,12 @@ impl Members {
         if hello.instance == self.own {
             return Vec::new();
         }
-        let host = if hello.listen.ip().is_unspecified() { from } else { hello.listen.ip() };
-        let address = SocketAddr::new(host.to_canonical(), hello.listen.port());
+        let seen = SocketAddr::new(from.to_canonical(), hello.listen.port());
+        // Where it comes from, when that is listed: it may not know that addresses are translated.
+        let is_listed = self.places.get(&seen).is_some_and(|place| place.listed);
+        let is_everywhere = hello.listen.ip().is_unspecified();
+        let own_word = SocketAddr::new(hello.listen.ip().to_canonical(), hello.listen.port());
+        let address = if is_listed || is_everywhere { seen } else { own_word };
         if !self.peers.contains_key(&hello.instance) && self.places.len() < 2 * MOST {
             // DNS may name it later.
             self.place(address, now);

@@ -57,22 +57,19 @@ struct Seen {
 }
 
 impl FileStore {
-    /// The file that the configuration names. Its directory must be there, and be this user's
-    /// alone: a shared directory that is not mounted must not become one for each host.
+    /// The file that the configuration names. Its directory must be this user's alone. While it is
+    /// not there, the store is away: a shared directory that is not mounted must not become one for
+    /// each host.
     pub(super) fn new(config: &Config) -> Result<Self, StoreError> {
         let in_state_dir = config.credentials.state_dir.as_ref().map(|dir| dir.join(NAME));
         let path = config.store.file.clone().or(in_state_dir);
         let path = path.ok_or_else(|| StoreError::unusable("store", "it names no file"))?;
         let location: Box<str> = format!("file {}", path.display()).into();
-        let directory = directory(&path);
-        if !directory.exists() {
-            let cause =
-                format!("the directory {} is not there: make or mount it", directory.display());
-            return Err(StoreError::unusable(&location, cause));
-        }
-        state_dir::examine(directory)
-            .map_err(|error| StoreError::unusable(&location, error.to_string()))?;
         let place = Arc::new(Place { path, location, seen: Mutex::default() });
+        match place.check_directory() {
+            Err(error) if !error.is_away() => return Err(error),
+            _ => {}
+        }
         Ok(Self { place, calls: Arc::new(Semaphore::new(1)) })
     }
 
@@ -161,9 +158,22 @@ impl FileStore {
 impl Place {
     /// The bytes of `path`, none when it is not there. Notes which file it was.
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        self.check_directory()?;
         let (found, bytes) = self.open_and_read(path)?;
         self.note_seen(found.as_ref());
         Ok(bytes)
+    }
+
+    /// Whether its directory is there, and this user's alone.
+    fn check_directory(&self) -> Result<(), StoreError> {
+        let directory = directory(&self.path);
+        if !directory.exists() {
+            let cause =
+                format!("the directory {} is not there: make or mount it", directory.display());
+            return Err(StoreError::Away { location: self.location.clone(), cause: cause.into() });
+        }
+        state_dir::examine(directory)
+            .map_err(|error| StoreError::unusable(&self.location, error.to_string()))
     }
 
     fn open_and_read(

@@ -1,14 +1,17 @@
 //! The budget of connections to one server, over all pools and workers.
 //!
-//! One token is one connection. A pool that gets none leaves a claim; claims are served in their
-//! order. For a claim that has waited a connection of another pool is closed: the one that has been
-//! idle for longest, or else the next one that the pool with most of them releases. A worker looks
+//! One token is one connection. A pool that gets none leaves a claim; the pool with the fewest
+//! connections is served first, and of equal ones the one that has waited for longest. For a claim
+//! a connection of another pool is closed: the one that has been idle for longest, or else the next
+//! one that the pool with most of them releases. A worker looks
 //! at one flag when it releases a connection; everything else is for the moments at which
 //! connections are opened and closed, and a mutex keeps it.
 
 mod claims;
 mod limits;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -57,6 +60,7 @@ pub struct Token {
     pool: usize,
     role: Box<str>,
     database: Box<str>,
+    taken_at: Instant,
     /// The connection is being closed for somebody else.
     leaves: bool,
 }
@@ -131,6 +135,7 @@ impl ConnectionBudget {
             pool,
             role: wish.role.into(),
             database: wish.database.into(),
+            taken_at: now,
             leaves: false,
         })
     }

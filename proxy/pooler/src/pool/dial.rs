@@ -9,10 +9,10 @@ use crate::action::{Action, Actions};
 use crate::cluster::Clusters;
 use crate::core::Core;
 use crate::ids::{PoolId, ServerId};
-use crate::topology::NodeId;
 use crate::pool::pools::Pools;
 use crate::server::Server;
 use crate::server::servers::Servers;
+use crate::topology::NodeId;
 
 /// Opens server connections while a session waits for which none is under way and the limits allow
 /// it. Beyond its fair share a worker opens one only when no other worker has
@@ -35,8 +35,7 @@ pub(crate) fn dial(core: &mut Core, id: PoolId, reserve: Reserve, now: Instant) 
     let budget = budget_of(pool, &core.clusters, node);
     let config = pool.config();
     let is_awaited = pool.has_anybody_waiting();
-    let wish =
-        Wish { budget: &budget, role: &config.user, database: &config.dbname, is_awaited };
+    let wish = Wish { budget: &budget, role: &config.user, database: &config.dbname, is_awaited };
     let slot = pool.shared().open(worker, pool.limits(reserve), &wish, now);
     pool.note_claim(slot.is_none() && budget.is_contended());
     let Some(slot) = slot else {

@@ -491,7 +491,10 @@ mod tests {
         let first = pool.open(WorkerId(1), limits, &wish, later).unwrap();
         pool.dial_failed(Arc::from(&b"no"[..]), later, Duration::from_secs(15), Audience::Waiters);
         drop(first);
-        assert!(pool.open(WorkerId(1), limits, &wish, later + FIRST_RETRY).is_none(), "pauses double");
+        assert!(
+            pool.open(WorkerId(1), limits, &wish, later + FIRST_RETRY).is_none(),
+            "pauses double"
+        );
         let _one = pool.open(WorkerId(1), limits, &wish, later + 2 * FIRST_RETRY).unwrap();
         pool.dial_succeeded();
         assert!(pool.open(WorkerId(0), limits, &wish, later).is_some());

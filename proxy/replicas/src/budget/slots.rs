@@ -76,6 +76,12 @@ pub struct Holding {
 }
 
 impl Slots {
+    /// Whether no slot was ever taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
     /// Returns every holder of every slot, by slot.
     pub fn holdings(&self) -> impl Iterator<Item = Holding> {
         // What a broken document says beyond is nobody's.

@@ -70,6 +70,7 @@ pub(super) enum Command {
 /// A table of SHOW.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Show {
+    Budget,
     Clients,
     Config,
     Credentials,
@@ -113,6 +114,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW USERS", "the users of the configuration"),
     ("SHOW NODES", "each node of each cluster: what it is, how far behind, and why"),
     ("SHOW FAILOVERS", "the changes of primary that were seen, and what they meant to clients"),
+    ("SHOW BUDGET", "the connections to each server: how many there may be, and who waits"),
     ("SHOW CREDENTIALS", "each password that rotates: its generations, and who uses which"),
     ("SHOW PEERS", "the other replicas: where they are, and whether they are heard"),
     ("SHOW POOLS ALL", "the rows of all replicas, each after its name; so for every table"),
@@ -294,6 +296,7 @@ fn show(table: &str) -> Option<Show> {
         "CONFIG" => Show::Config,
         "CREDENTIALS" => Show::Credentials,
         "DATABASES" => Show::Databases,
+        "BUDGET" => Show::Budget,
         "FAILOVERS" => Show::Failovers,
         "HELP" => Show::Help,
         "LISTS" => Show::Lists,
@@ -385,7 +388,7 @@ pub(super) mod tests {
         assert_eq!(names(&Command::ShowAll(Show::Version), false), version);
         assert_eq!(names(&Command::Reload, true), Some(vec!["replica", "result"]));
         assert_eq!(names(&Command::Reload, false), None);
-        assert_eq!(names(&Command::Shutdown, true), None);
+        assert_eq!(names(&Command::Shutdown(Pace::Quick), true), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use pgimbal_wire::error::Severity;
 use super::Console;
 use super::answer::{Cell, Column, Notices, Row, int, notice, text};
 use super::command::{HELP, Show};
-use super::{connections, credentials, nodes, options, peers, stats};
+use super::{budget, connections, credentials, nodes, options, peers, stats};
 use crate::admin::collect::{Detail, Phase, Snapshot};
 
 const HELP_COLUMNS: &[Column] = &[text("command"), text("meaning")];
@@ -39,6 +39,7 @@ impl Show {
     /// The columns of the table.
     pub(super) const fn columns(self) -> &'static [Column] {
         match self {
+            Self::Budget => budget::BUDGET,
             Self::Clients => connections::CLIENTS,
             Self::Config => options::CONFIG,
             Self::Credentials => credentials::CREDENTIALS,
@@ -72,6 +73,7 @@ impl Console {
     pub(super) async fn show(&self, table: Show, out: &mut Notices) -> Vec<Row> {
         let config = self.config.borrow().clone();
         match table {
+            Show::Budget => return budget::rows(&self.collector.budgets().status()),
             Show::Config => return options::config(&config),
             Show::Credentials => {
                 return credentials::rows(&self.collector.credentials().status().await);
@@ -111,7 +113,8 @@ impl Console {
             Show::Stats => stats::stats(&snapshot, &self.averages),
             Show::StatsTotals => stats::totals(&snapshot),
             Show::Users => users(&snapshot, &config),
-            Show::Config
+            Show::Budget
+            | Show::Config
             | Show::Credentials
             | Show::Failovers
             | Show::Help

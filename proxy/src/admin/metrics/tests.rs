@@ -67,6 +67,8 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     Snapshot {
         peers: Default::default(),
         credentials: Default::default(),
+        budgets: Vec::new(),
+        facts: Default::default(),
         workers: vec![worker],
         unresponsive: vec![0],
         process: process.snapshot(),

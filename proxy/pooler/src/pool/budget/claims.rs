@@ -1,4 +1,4 @@
-//! Who waits for a connection to a server, in their order.
+//! Who waits for a connection to a server.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use crate::ids::WorkerId;
 /// 2 ms, while a client of the pool waits. Long enough for a worker that is late.
 const LIFETIME: Duration = Duration::from_millis(100);
 
-/// How old a claim is when it gets a connection that another pool could use as well. Closing and
-/// opening one takes some milliseconds, so that pools in turn have it for longer than that.
+/// How old a claim is when it gets a connection of any pool that has more, whichever releases one
+/// first, and one that has only just become idle.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// One worker's part of one pool.
@@ -37,7 +37,7 @@ pub(super) struct Claim {
     seen_at: Instant,
 }
 
-/// The claims to one server, the oldest first.
+/// The claims to one server, in the order in which they were made.
 #[derive(Debug, Default)]
 pub(super) struct Claims(Vec<Claim>);
 
@@ -47,10 +47,19 @@ impl Claims {
         self.0.retain(|claim| now.saturating_duration_since(claim.seen_at) < LIFETIME);
     }
 
-    /// How many claims of this scope stand before that of `claimant`; all of them if it has none.
-    pub(super) fn ahead(&self, claimant: Claimant, scope: &Scope) -> u32 {
-        let before = self.0.iter().take_while(|claim| claim.claimant != claimant);
-        before.filter(|claim| claim.scope == *scope).count() as u32
+    /// How many claims of this scope come before that of `claimant`, which is made now if there is
+    /// none: those of pools that have fewer connections, by `open_of`, and of as many the older.
+    pub(super) fn ahead(
+        &self,
+        claimant: Claimant,
+        scope: &Scope,
+        open_of: impl Fn(usize) -> u32,
+    ) -> u32 {
+        let mine = self.0.iter().position(|claim| claim.claimant == claimant);
+        let mine = (open_of(claimant.pool), mine.unwrap_or(self.0.len()));
+        let claims = self.0.iter().enumerate();
+        let others = claims.filter(|(_, it)| it.claimant != claimant && it.scope == *scope);
+        others.filter(|(at, it)| (open_of(it.claimant.pool), *at) < mine).count() as u32
     }
 
     /// Notes a claim, or that it is repeated.

@@ -21,6 +21,10 @@ const REFUSAL_LIFETIME: Duration = Duration::from_secs(1);
 /// How long a connection was idle that is closed although the pool that waits has others.
 const IDLE_ENOUGH: Duration = Duration::from_millis(100);
 
+/// How long a pool keeps its only connection that another pool waits for which has none. Closing
+/// and opening one takes a tenth of it or so.
+const TURN: Duration = Duration::from_millis(200);
+
 /// How long a worker's idle connection stands for it: workers look at theirs every 100 ms.
 const OFFER_LIFETIME: Duration = Duration::from_millis(150);
 
@@ -153,17 +157,18 @@ impl State {
 
     /// The first limit that stands in the way.
     fn obstacle(&mut self, claimant: Claimant, wish: &Wish<'_>, now: Instant) -> Option<Scope> {
-        if self.free(now) <= self.claims.ahead(claimant, &Scope::Server) {
+        let open_of = |pool| self.pools.get(&pool).copied().unwrap_or(0);
+        if self.free(now) <= self.claims.ahead(claimant, &Scope::Server, open_of) {
             return Some(Scope::Server);
         }
         let role = Scope::Role(wish.role.into());
-        let ahead = self.claims.ahead(claimant, &role);
+        let ahead = self.claims.ahead(claimant, &role, open_of);
         let of_role = cap(&mut self.roles, wish.role);
         if of_role.free().is_some_and(|free| free <= ahead) && !of_role.may_try_beyond(now) {
             return Some(role);
         }
         let database = Scope::Database(wish.database.into());
-        let ahead = self.claims.ahead(claimant, &database);
+        let ahead = self.claims.ahead(claimant, &database, open_of);
         let to_database = cap(&mut self.databases, wish.database);
         let full = to_database.free().is_some_and(|free| free <= ahead);
         (full && !to_database.may_try_beyond(now)).then_some(database)
@@ -179,8 +184,7 @@ impl State {
                 self.pools.remove(&token.pool);
             }
         }
-        for (caps, name) in
-            [(&mut self.roles, &token.role), (&mut self.databases, &token.database)]
+        for (caps, name) in [(&mut self.roles, &token.role), (&mut self.databases, &token.database)]
         {
             let cap = cap(caps, name);
             cap.taken -= 1;
@@ -195,11 +199,13 @@ impl State {
         }
     }
 
-    /// The first claim of another pool that a connection with this token would help, and for which
+    /// The claim of the pool with the fewest connections, another one, that a connection with this token would help, and for which
     /// none is on its way.
     fn helped_by(&self, token: &Token, now: Instant) -> Option<&Claim> {
         let claims = || self.claims.iter().filter(|claim| claim.claimant.pool != token.pool);
-        for claim in claims() {
+        let mut in_order: Vec<&Claim> = claims().collect();
+        in_order.sort_by_key(|claim| (self.open_of(claim.claimant.pool), claim.since));
+        for claim in in_order {
             let (free, closing, helps) = match &claim.scope {
                 Scope::Server => (self.free(now), self.closing, true),
                 Scope::Role(role) => {
@@ -240,8 +246,9 @@ impl State {
                 let theirs = self.open_of(claim.claimant.pool);
                 let waited = now.saturating_duration_since(claim.since) >= PATIENCE;
                 // Where all have as many, moving one would only turn them round; but a pool that
-                // has none gets the only one of another.
-                let is_more = mine >= theirs + 2 || (theirs == 0 && (waited || !is_wanted));
+                // has none gets the only one of another, after a turn.
+                let turn_is_over = now.saturating_duration_since(token.taken_at) >= TURN;
+                let is_more = mine >= theirs + 2 || (theirs == 0 && (turn_is_over || !is_wanted));
                 is_more && (mine == most || waited || !is_wanted)
             }
             None => self.is_reclaimed() && (mine == most || !is_wanted),
@@ -334,6 +341,9 @@ impl State {
     }
 
     pub(super) fn wants_limits(&self, role: &str, database: &str, now: Instant) -> bool {
+        if self.config.limit == ServerLimit::Off {
+            return false;
+        }
         let is_old = |cap: Option<&Cap>| cap.is_none_or(|cap| cap.is_old(now));
         (self.config.limit == ServerLimit::Auto && self.settings.is_none())
             || is_old(self.roles.get(role))
