@@ -309,3 +309,46 @@ fn the_test_pod_connects_to_both_services() {
     // Nobody listens there.
     assert!(!run_with("app-secret", "127.0.0.3").success);
 }
+
+#[test]
+fn the_sample_cluster_leaves_passwords_to_vault() {
+    let made = Charts::new().build("overlays/cnpg-vault");
+    let cluster = find(&made, "Cluster", "db").expect("a cluster");
+    let start = &cluster["spec"]["bootstrap"]["initdb"];
+    let owner = start["owner"].as_str().unwrap();
+    let roles = cluster["spec"]["managed"]["roles"].as_array().unwrap();
+    let map = of_kind(&made, "ConfigMap").next().unwrap();
+    let config = configuration::read("sample", map["data"]["pgimbal.toml"].as_str().unwrap(), &[]);
+    let pg = Postgres::start();
+    pg.run(&format!("create role {owner}"));
+    for statement in start["postInitSQL"].as_array().unwrap() {
+        pg.run(statement.as_str().unwrap());
+    }
+    let rotated: Vec<_> =
+        config.users.values().filter_map(|user| user.vault_role.clone()).collect();
+    assert_eq!(rotated.len(), 3, "{rotated:?}");
+    for name in rotated.iter().map(String::as_str).chain(["vault"]) {
+        // CloudNativePG sets the owner's password again and again.
+        assert_ne!(name, owner);
+        let role = roles.iter().find(|role| role["name"] == name);
+        let role = role.unwrap_or_else(|| panic!("{name} is not managed"));
+        for field in ["passwordSecret", "disablePassword", "validUntil"] {
+            assert!(role.get(field).is_none(), "{role}");
+        }
+        let attributes = |field: &str| role[field].as_bool().unwrap_or_default().to_string();
+        let sql = format!(
+            "select rolcanlogin::text || ' ' || rolcreaterole::text from pg_roles \
+             where rolname = '{name}'"
+        );
+        let managed = format!("{} {}", attributes("login"), attributes("createrole"));
+        assert_eq!(pg.value(&sql), managed, "{name}");
+        if name != "vault" {
+            pg.run(&format!("set role vault; alter role {name} password 'rotated'"));
+            let admin = format!(
+                "select admin_option::text from pg_auth_members \
+                 where roleid = '{name}'::regrole and member = 'vault'::regrole"
+            );
+            assert_eq!(pg.value(&admin), "true", "{name}: PostgreSQL 16 asks for it");
+        }
+    }
+}
