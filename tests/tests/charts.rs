@@ -318,7 +318,9 @@ fn the_sample_cluster_leaves_passwords_to_vault() {
     let owner = start["owner"].as_str().unwrap();
     let roles = cluster["spec"]["managed"]["roles"].as_array().unwrap();
     let map = of_kind(&made, "ConfigMap").next().unwrap();
-    let config = configuration::read("sample", map["data"]["pgimbal.toml"].as_str().unwrap(), &[]);
+    let toml = map["data"]["pgimbal.toml"].as_str().unwrap();
+    let key = "PGIMBAL_DEPLOYMENT_KEY".to_owned();
+    let config = configuration::read("sample", toml, &[key]);
     let pg = Postgres::start();
     pg.run(&format!("create role {owner}"));
     for statement in start["postInitSQL"].as_array().unwrap() {
