@@ -4,8 +4,6 @@ use std::fmt;
 
 use figment::value::Value;
 
-use crate::config::Config;
-use crate::pool::Host;
 use crate::reader::{Count, Positive, Reader};
 
 /// The limit of pgimbal's connections to one server, `max_server_connections`.
@@ -52,7 +50,8 @@ impl ServerBudget {
         usable.saturating_sub(self.foreign).max(1)
     }
 
-    fn add(&mut self, limit: ServerLimit, foreign: u32, reserved: u32) {
+    /// Adds a database or cluster that leads to the server.
+    pub(crate) fn add(&mut self, limit: ServerLimit, foreign: u32, reserved: u32) {
         use ServerLimit::{Auto, Connections, Off};
         self.limit = match (self.limit, limit) {
             (Connections(a), Connections(b)) => Connections(a.min(b)),
@@ -62,27 +61,6 @@ impl ServerBudget {
         };
         self.foreign = self.foreign.max(foreign);
         self.reserved = self.reserved.max(reserved);
-    }
-}
-
-impl Config {
-    /// Returns the budget of the server at this place. Nodes of a cluster that come from DNS are
-    /// found by `cluster`, the name of the cluster that they belong to; `None` outside of one.
-    #[must_use]
-    pub fn server_budget(&self, host: &Host, port: u16, cluster: Option<&str>) -> ServerBudget {
-        let mut budget = ServerBudget::default();
-        for (name, config) in &self.clusters {
-            let mut nodes = config.nodes.values();
-            if cluster == Some(name) || nodes.any(|n| (&n.host, n.port) == (host, port)) {
-                budget.add(config.max_server_connections, config.foreign_connections, 1);
-            }
-        }
-        for database in self.databases.values().filter(|database| database.cluster.is_none()) {
-            if (&database.host, database.port) == (host, port) {
-                budget.add(database.max_server_connections, database.foreign_connections, 0);
-            }
-        }
-        budget
     }
 }
 
@@ -115,22 +93,5 @@ mod tests {
         assert_eq!(budget.of_settings(100, 3), 82);
         assert_eq!(budget.of_settings(8, 3), 1);
         assert_eq!(budget.of_settings(u32::MAX, 0), 4_080_218_930 - 10);
-    }
-
-    #[test]
-    fn the_least_number_of_all_that_lead_to_a_server_holds() {
-        let mut config = Config::default();
-        for (name, limit) in [("a", ServerLimit::Connections(9)), ("b", ServerLimit::Auto)] {
-            let database = crate::DatabaseConfig {
-                max_server_connections: limit,
-                foreign_connections: 2,
-                ..crate::DatabaseConfig::default()
-            };
-            config.databases.insert(name.to_owned(), database);
-        }
-        let host = Host::Tcp("localhost".to_owned());
-        let expected = ServerBudget { limit: ServerLimit::Connections(9), foreign: 2, reserved: 0 };
-        assert_eq!(config.server_budget(&host, 5432, None), expected);
-        assert_eq!(config.server_budget(&host, 5433, None), ServerBudget::default());
     }
 }

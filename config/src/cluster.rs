@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::{Limit, ServerLimit};
-use crate::pool::{DnsName, Host, HostName};
+use crate::host::{DnsName, Host, HostName};
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span,
 };

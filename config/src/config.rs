@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::ServerBudget;
 use crate::cluster::{ClusterConfig, ResolvedCluster};
 use crate::credential::CredentialConfig;
+use crate::host::Host;
 use crate::peers::PeersConfig;
-use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
+use crate::pool::{DatabaseConfig, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
     Port, Positive, Replicas, Span, SpanOrNone, Threads,
@@ -310,6 +312,25 @@ impl Config {
         })
     }
 
+    /// Returns the budget of the server at this place. Nodes of a cluster that come from DNS are
+    /// found by `cluster`, the name of the cluster that they belong to; `None` outside of one.
+    #[must_use]
+    pub fn server_budget(&self, host: &Host, port: u16, cluster: Option<&str>) -> ServerBudget {
+        let mut budget = ServerBudget::default();
+        for (name, config) in &self.clusters {
+            let mut nodes = config.nodes.values();
+            if cluster == Some(name) || nodes.any(|n| (&n.host, n.port) == (host, port)) {
+                budget.add(config.max_server_connections, config.foreign_connections, 1);
+            }
+        }
+        for database in self.databases.values().filter(|database| database.cluster.is_none()) {
+            if (&database.host, database.port) == (host, port) {
+                budget.add(database.max_server_connections, database.foreign_connections, 0);
+            }
+        }
+        budget
+    }
+
     fn server_password(&self, database: &DatabaseConfig, role: &str) -> ServerPassword {
         if let Some(password) = &database.password {
             return ServerPassword::Fixed(Some(password.clone()));
@@ -331,5 +352,28 @@ fn place(database: &DatabaseConfig, cluster: Option<&ResolvedCluster>) -> (Host,
         (Some(node), _) => (node.host.clone(), node.port),
         (None, Some(name)) => (Host::Tcp(name.clone()), cluster.config.port),
         (None, None) => (database.host.clone(), database.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::ServerLimit;
+
+    #[test]
+    fn the_least_number_of_all_that_lead_to_a_server_holds() {
+        let mut config = Config::default();
+        for (name, limit) in [("a", ServerLimit::Connections(9)), ("b", ServerLimit::Auto)] {
+            let database = crate::DatabaseConfig {
+                max_server_connections: limit,
+                foreign_connections: 2,
+                ..crate::DatabaseConfig::default()
+            };
+            config.databases.insert(name.to_owned(), database);
+        }
+        let host = Host::Tcp("localhost".to_owned());
+        let expected = ServerBudget { limit: ServerLimit::Connections(9), foreign: 2, reserved: 0 };
+        assert_eq!(config.server_budget(&host, 5432, None), expected);
+        assert_eq!(config.server_budget(&host, 5433, None), ServerBudget::default());
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use figment::value::Value;
 
-use crate::pool::DnsName;
+use crate::host::DnsName;
 use crate::reader::{Address, Maybe, Names, NonEmpty, OrOff, Reader};
 use crate::table::settings;
 

@@ -161,7 +161,7 @@ impl Prepared {
         inherited.close_the_rest();
         let passed_on = to_pass_on(&listeners, http.iter().chain(&peers))?;
         let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
-        let facts = Facts::start(&self.config)?;
+        let facts = Facts::start(&self.config, peers.instance())?;
         // The peers may know what a store that is away would say.
         tokio::spawn(facts::exchange(facts.clone(), peers.clone(), told));
         if signals.until_shutdown(facts.ready()).await.is_none() {
@@ -172,8 +172,7 @@ impl Prepared {
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
-        let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let control = Control::new(control);
+        let (control, configs) = (Control::new(control), watch::Sender::new(self.config.clone()));
         let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
         workers.begin_tasks(&configs, peer_requests);
         workers.limit_clients(&self.config, &process);
@@ -202,15 +201,22 @@ impl Prepared {
         process.enter(Phase::Draining);
         peers.set_ready(false);
         if ending == Ending::TakenOver {
+            if let Err(error) = peers.leave_port() {
+                tracing::warn!(%error, "peers.listen is not left to the new process");
+            }
             http.end().await;
             accepting.leave();
         } else {
             service_manager::stopping();
         }
-        let (delay, grace) = (self.config.drain_delay, self.config.shutdown_grace);
+        let Config { drain_delay: delay, shutdown_grace: grace, .. } = *self.config;
         let times = DrainTimes { delay, grace };
+        let replicas = workers.replicas().cloned();
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        if let Some(replicas) = replicas {
+            replicas.leave().await;
+        }
         facts.finish().await;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! One budget of connections for a server, over all databases and users.
 
+mod replicas;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
