@@ -64,6 +64,7 @@ fn crates_depend_in_one_direction_only() {
     assert_eq!(ours("pgimbal-config"), [""; 0]);
     assert_eq!(ours("pgimbal-auth"), ["pgimbal-config"]);
     assert_eq!(ours("pgimbal-pooler"), ["pgimbal-config", "pgimbal-wire"]);
+    assert_eq!(ours("pgimbal-replicas"), ["pgimbal-auth", "pgimbal-config"]);
 }
 
 #[test]

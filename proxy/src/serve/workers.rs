@@ -136,15 +136,11 @@ impl Workers {
         &self.collector
     }
 
-    /// The budget over all replicas; `None` when there is one replica.
-    pub(super) const fn replicas(&self) -> Option<&ReplicaBudget> {
-        self.replicas.as_ref()
-    }
-
     /// The durable facts of the replicas.
     pub(super) const fn facts(&self) -> &Facts {
         &self.facts
     }
+
     /// The passwords that rotate.
     pub(super) const fn credentials(&self) -> &CredentialManager {
         &self.credentials
