@@ -21,8 +21,10 @@ impl Place {
 
     fn start(&self) -> Facts {
         let (path, file) = (self.0.join("pgimbal.toml"), self.file());
-        let text =
-            format!("[databases.app]\n[store]\nkind = 'file'\nfile = '{}'\n", file.display());
+        let text = format!(
+            "[databases.app]\n[users.app]\npassword = 'app-secret'\n[store]\nkind = 'file'\nfile = '{}'\n",
+            file.display()
+        );
         fs::write(&path, text).expect("a file");
         let overrides = Overrides { config: Some(path), ..Overrides::default() };
         let config = load(&overrides, std::iter::empty()).expect("a configuration");
