@@ -141,6 +141,11 @@ impl Workers {
         &self.facts
     }
 
+    /// This replica's part of the servers' budgets; `None` for a single process.
+    pub(super) const fn replicas(&self) -> Option<&ReplicaBudget> {
+        self.replicas.as_ref()
+    }
+
     /// The passwords that rotate.
     pub(super) const fn credentials(&self) -> &CredentialManager {
         &self.credentials
