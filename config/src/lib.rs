@@ -43,7 +43,7 @@ pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
 pub use load::load;
 pub use pgpass::password_in_pgpass;
 pub use pool::{DatabaseConfig, Host, MaxPinned, PoolConfig, ResolvedPool};
-pub use reference::reference;
+pub use reference::{manual_page, reference};
 pub use reload::{ReloadChanges, config_after_reload, reload_changes};
 pub use require_auth::{AuthMethod, AuthMethods};
 pub use secret::Secret;

@@ -1,9 +1,10 @@
 //! The command line: flags and subcommands, without their implementation.
 
 mod hint;
+mod man;
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -24,6 +25,8 @@ pub enum Command {
     Reference,
     /// `completions`: prints a shell's completion script.
     Completions(Shell),
+    /// `man`: prints the manual page, or writes all of them into a folder.
+    Man(Option<PathBuf>),
 }
 
 /// Reads the process's command line. `--help`, `--version` and a usage error end the process here,
@@ -36,6 +39,22 @@ pub fn parse() -> Command {
 /// Writes the completion script for `shell` to `out`.
 pub fn write_completions(shell: Shell, out: &mut impl Write) {
     clap_complete::generate(shell, &mut Cli::command(), "pgimbal", out);
+}
+
+/// Writes the manual page pgimbal(1) to `out`.
+///
+/// # Errors
+/// The error of `out`.
+pub fn write_manual_page(out: &mut impl Write) -> io::Result<()> {
+    man::write_page(Cli::command(), out)
+}
+
+/// Writes all manual pages into `folder`, a file each.
+///
+/// # Errors
+/// The operating system's error when a file cannot be written.
+pub fn write_manual_pages(folder: &Path) -> io::Result<()> {
+    man::write_pages(Cli::command(), folder)
 }
 
 /// Keeps applications connected to PostgreSQL: a pooling proxy.
@@ -66,6 +85,12 @@ enum Verb {
     Completions {
         /// The shell
         shell: Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write all pages into this folder instead, a file each
+        #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
+        into: Option<PathBuf>,
     },
 }
 
@@ -133,6 +158,7 @@ impl Cli {
             }
             Some(Verb::Config(About::Reference)) => Command::Reference,
             Some(Verb::Completions { shell }) => Command::Completions(shell),
+            Some(Verb::Man { into }) => Command::Man(into),
         }
     }
 }
@@ -208,5 +234,7 @@ mod tests {
         write_completions(Shell::Bash, &mut script);
         let script = String::from_utf8(script).expect("a completion script is text");
         assert!(script.contains("--pool-mode") && script.contains("scram-sha-256"));
+        assert!(matches!(command("pgimbal man"), Command::Man(None)));
+        assert!(matches!(command("pgimbal man --into d"), Command::Man(Some(_))));
     }
 }

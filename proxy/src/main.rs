@@ -1,6 +1,7 @@
 //! pgimbal: a pooling proxy that keeps applications connected to PostgreSQL.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
             print(&script);
             ExitCode::SUCCESS
         }
+        Command::Man(folder) => man(folder.as_deref()),
         Command::Run(overrides) => run(overrides),
         Command::Check(overrides, options) => match pgimbal_config::load(&overrides, environment())
         {
@@ -58,6 +60,20 @@ fn prepare(overrides: Overrides) -> Result<Prepared, ExitCode> {
         .map_err(|errors| fail(EXIT_CONFIG, &errors))?;
     logging::begin(&config.log).map_err(|error| fail(EXIT_CONFIG, &error))?;
     Prepared::new(Arc::new(config), overrides).map_err(|error| failed(&error))
+}
+
+fn man(folder: Option<&Path>) -> ExitCode {
+    let mut page = Vec::new();
+    let written = match folder {
+        Some(folder) => cli::write_manual_pages(folder),
+        None => cli::write_manual_page(&mut page),
+    };
+    print(&page);
+    match (written, folder) {
+        (Err(error), Some(folder)) => fail(1, &format!("{}: {error}", folder.display())),
+        (Err(error), None) => fail(1, &error),
+        (Ok(()), _) => ExitCode::SUCCESS,
+    }
 }
 
 fn check(config: Arc<Config>, options: &CheckOptions) -> ExitCode {
