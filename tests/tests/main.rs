@@ -27,7 +27,6 @@ mod login;
 mod malformed;
 mod modes;
 mod operations;
-mod packaging;
 mod pinning;
 mod prepared;
 mod real_clients;

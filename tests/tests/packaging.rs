@@ -1,10 +1,20 @@
 //! What is under `deploy/docker` and `deploy/systemd`, used as a platform team uses it.
 //!
 //! The program is the one under test; the image with the released one is `make image`'s.
+#![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
+#[path = "packaging/debian.rs"]
 mod debian;
+#[path = "packaging/image.rs"]
 mod image;
+#[path = "packaging/manual.rs"]
 mod manual;
+#[path = "packaging/units.rs"]
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +57,12 @@ fn stripped_program(folder: &Path) -> PathBuf {
     program
 }
 
+/// The first child of a process.
+fn child_of(pid: u32) -> Option<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+}
+
 /// A pgimbal inside of bubblewrap, which stays its parent.
 struct Confined {
     process: Process,
@@ -64,10 +80,7 @@ impl Confined {
 
     /// The process id of pgimbal itself.
     fn pid(&self) -> Pid {
-        let children = format!("/proc/{0}/task/{0}/children", self.process.id());
-        let children = std::fs::read_to_string(children).expect("a living bubblewrap");
-        let only = children.split_whitespace().next().expect("a child");
-        Pid::from_raw(only.parse().expect("a number")).expect("a process id")
+        child_of(self.process.id()).expect("a living bubblewrap")
     }
 
     /// Sends SIGTERM, and returns the exit code.

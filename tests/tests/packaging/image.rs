@@ -54,7 +54,12 @@ impl Image {
     fn as_user(&self, user: u32, group: u32) -> Command {
         let mut command = undisturbed("setpriv");
         command.args([format!("--reuid={user}"), format!("--regid={group}")]);
-        command.args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
+        command.args([
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+            "--no-new-privs",
+        ]);
         command.args(["bwrap", "--die-with-parent", "--clearenv", "--ro-bind"]);
         command.arg(self.root()).arg("/");
         for libraries in ["/lib", "/lib64", "/usr/lib"] {
@@ -156,7 +161,8 @@ fn the_image_trusts_the_authorities_that_browsers_trust() {
     let certificates = Certificates::new();
     let pg = Postgres::with_tls(&certificates);
     let mut command = image.as_user(65532, 65532);
-    let upstream = format!("postgres://app:app-secret@localhost:{}/app?sslmode=verify-full", pg.port);
+    let upstream =
+        format!("postgres://app:app-secret@localhost:{}/app?sslmode=verify-full", pg.port);
     command.args(["--setenv", "PGIMBAL_UPSTREAM", &format!("{upstream}&sslrootcert=system")]);
     command.args(["--setenv", "PGIMBAL_LISTEN", &format!("127.0.0.1:{}", free_port())]);
     command.args(["--setenv", "PGIMBAL_HTTP_LISTEN", &format!("127.0.0.1:{}", free_port())]);
