@@ -53,7 +53,7 @@ fn the_manual_pages_are_read_without_a_warning() {
     let mut pages = 0;
     for entry in std::fs::read_dir(&*folder).expect("a folder").flatten() {
         let mut command = Command::new("groff");
-        command.args(["-man", "-ww", "-Tutf8", "-P-c"]).arg(entry.path());
+        command.args(["-man", "-ww", "-Tutf8", "-P-cbou"]).arg(entry.path());
         let finished = run(&mut command, LIMIT).succeeded();
         assert_eq!(finished.stderr, "", "{}", entry.path().display());
         assert!(finished.stdout.contains("NAME"), "{}", finished.stdout);
