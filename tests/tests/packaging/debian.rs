@@ -13,7 +13,7 @@ use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::sources::root;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Login, Postgres, WireClient};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::{LIMIT, as_root, child_of, deploy, stripped_program};
 
@@ -41,7 +41,7 @@ impl Machine {
         let mut init = None;
         eventually("systemd begins", SOON, || {
             assert!(process.ended().is_none(), "it does not boot: {}", process.log());
-            init = child_of(process.id());
+            init = init_below(process.id());
             init.is_some()
         });
         let init = init.expect("a process").as_raw_nonzero().to_string();
@@ -110,9 +110,20 @@ impl Drop for Machine {
     }
 }
 
-/// The package with this revision, of the program under test.
-fn package(folder: &Path, revision: u32) -> PathBuf {
-    let program = stripped_program(folder);
+/// The systemd that a process has started, or one that it has started, such as sudo.
+fn init_below(pid: u32) -> Option<Pid> {
+    let mut at = child_of(pid)?;
+    loop {
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", at.as_raw_nonzero())).ok()?;
+        if name.trim_end() == "systemd" {
+            return Some(at);
+        }
+        at = child_of(at.as_raw_nonzero().get().unsigned_abs())?;
+    }
+}
+
+/// The package with this revision, of `program`; in `folder`.
+fn package(folder: &Path, program: &Path, revision: u32) -> PathBuf {
     let architecture = run(Command::new("dpkg").arg("--print-architecture"), LIMIT).succeeded();
     let mut command = Command::new(deploy("systemd/package"));
     command.arg(architecture.stdout.trim_end()).arg(program).env("REVISION", revision.to_string());
@@ -146,13 +157,14 @@ fn the_package_installs_serves_upgrades_under_a_client_and_leaves_nothing() {
     let folder = directory("package");
     let machine = Machine::boot();
     let before = machine.files();
-    machine.install(&package(&folder, 1));
+    let program = stripped_program(&folder);
+    machine.install(&package(&folder, &program, 1));
     has_its_files_and_waits_to_be_configured(&machine);
 
     let service = configured(&machine, &pg);
     is_confined(&service);
     reloads(&service);
-    upgrades_under_a_client(&service, &package(&folder, 2));
+    upgrades_under_a_client(&service, &package(&folder, &program, 2));
     is_restarted_when_it_dies(&service);
     is_started_by_its_socket(&service);
 
