@@ -8,6 +8,7 @@ pub mod account;
 pub mod answer;
 pub mod channel;
 pub mod client_login;
+pub mod deployment;
 pub mod error_source;
 pub mod md5;
 pub mod rotation;

@@ -7,18 +7,26 @@
 mod accepted_passwords;
 mod bucket;
 mod generation;
+mod history_file;
 mod jitter;
 mod machine;
 mod node;
 mod password_cache;
 mod record;
+mod revocations;
 mod schedule;
+mod secret_bytes;
+mod unknown_fields;
 
 pub use self::accepted_passwords::{AcceptedPasswords, Grace};
 pub use self::bucket::Bucket;
 pub use self::generation::{Generation, Moment};
+pub use self::history_file::parse_history_file;
 pub use self::jitter::Jitter;
 pub use self::machine::{GiveUp, Learned, LoginPlan, Rotation};
 pub use self::password_cache::{CachedPassword, PasswordCache};
-pub use self::record::{HistoryDocument, HistoryRecord, Unreadable};
+pub use self::record::{HistoryRecord, MAX_WRITTEN, Unreadable};
+pub use self::revocations::MAX_REVOKED;
 pub use self::schedule::{FetchCause, MISMATCH_PAUSE, MISMATCHES, Schedule};
+pub use self::secret_bytes::SecretBytes;
+pub use self::unknown_fields::UnknownFields;

@@ -15,6 +15,8 @@ mod clusters;
 mod credentials;
 mod files;
 mod findings;
+mod peers;
+mod store;
 mod tls;
 
 /// Names of the databases that are the admin console.
@@ -31,6 +33,8 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     users(config, &mut found);
     credentials::check(config, &mut found);
     clusters::check(config, &mut found);
+    store::check(config, &mut found);
+    peers::check(config, &mut found);
     console_users(config, &mut found);
     tls::client(&config.clients.tls, &mut found);
     tls::server(&config.server_tls, "server_tls", &mut found);

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{DnsName, Host, HostName};
-use crate::reader::{Choice, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span};
+use crate::budget::{Limit, ServerLimit};
+use crate::host::{DnsName, Host, HostName};
+use crate::reader::{
+    Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span,
+};
 use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
@@ -49,6 +52,14 @@ settings! {
         /// Where reads go when no replica can serve them: to the `primary`, or nowhere (`none`).
         "replica_fallback" replica_fallback: ReplicaFallback as Choice<ReplicaFallback> =
             "primary", applied, try "none";
+        /// Connections of pgimbal to each node, over all databases, users and replicas of
+        /// pgimbal; in use, idle or being opened. `auto`: its `max_connections` less the reserved
+        /// ones, less 5 %, less `foreign_connections`. Off: the pools' limits
+        /// alone, and nothing is asked of the server.
+        "max_server_connections" max_server_connections: ServerLimit as Limit = "auto", applied,
+            try "50";
+        /// Connections that `auto` leaves to others than pgimbal, beside the 5 %.
+        "foreign_connections" foreign_connections: u32 as Count = "0", applied, try "10";
     }
     with {
         /// TLS to the nodes: `[clusters.NAME.server_tls]`, over the defaults of `[server_tls]`.

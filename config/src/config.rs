@@ -6,13 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::ServerBudget;
 use crate::cluster::{ClusterConfig, ResolvedCluster};
 use crate::credential::CredentialConfig;
-use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
+use crate::host::Host;
+use crate::peers::PeersConfig;
+use crate::pool::{DatabaseConfig, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
-    Port, Positive, Span, SpanOrNone, Threads,
+    Port, Positive, Replicas, Span, SpanOrNone, Threads,
 };
+use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
 use crate::tls::{ClientTls, ServerTls};
 use crate::user::{ServerPassword, SourceConfig, UserConfig};
@@ -40,6 +44,9 @@ settings! {
         /// How long clients then have to come to the end of their transactions before they are cut.
         /// Kubernetes' `terminationGracePeriodSeconds` is this and `drain_delay` and 5 s more.
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
+        /// Replicas of pgimbal that share the budget of each server (`max_server_connections`), the
+        /// surplus of a rolling update included: each may use one part in so many.
+        "max_replicas" max_replicas: u32 as Replicas = "1", restart, try "4";
     }
     with {
         /// The file from which the configuration was read; `None` when there was no file.
@@ -60,6 +67,10 @@ settings! {
         databases: BTreeMap<String, DatabaseConfig> = BTreeMap::new();
         /// The options of passwords that rotate.
         credentials: CredentialConfig = CredentialConfig::default();
+        /// The place of what the replicas of a deployment share, `[store]`.
+        store: StoreConfig = StoreConfig::default();
+        /// The other replicas of the deployment, `[peers]`.
+        peers: PeersConfig = PeersConfig::default();
         /// The Vaults that passwords come from, by name.
         vaults: BTreeMap<String, VaultConfig> = BTreeMap::new();
         /// The clusters that databases may name, by name.
@@ -223,6 +234,8 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
     visitor.part("", |c| &c.credentials, |c| &mut c.credentials);
     visitor.part("client_tls", |c| &c.clients.tls, |c| &mut c.clients.tls);
     visitor.part("server_tls", |c| &c.server_tls, |c| &mut c.server_tls);
+    visitor.part("store", |c| &c.store, |c| &mut c.store);
+    visitor.part("peers", |c| &c.peers, |c| &mut c.peers);
 }
 
 impl Config {
@@ -278,8 +291,6 @@ impl Config {
         let is_listed = database != WILDCARD && self.databases.contains_key(database);
         Some(ResolvedPool {
             is_listed: is_listed && user != WILDCARD && self.users.contains_key(user),
-            host,
-            port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),
             options: config.options.clone(),
             user: role.to_owned(),
@@ -287,11 +298,33 @@ impl Config {
             tls: cluster.as_ref().map_or(&config.tls, |cluster| &cluster.config.tls).clone(),
             cluster,
             route: own.as_ref().and_then(|own| own.route).unwrap_or(config.route),
+            server_budget: self.server_budget(&host, port, config.cluster.as_deref()),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),
             max_pinned: pool.max_pinned.limit_for(pool.size),
+            host,
+            port,
             pool,
         })
+    }
+
+    /// Returns the budget of the server at this place. Nodes of a cluster that come from DNS are
+    /// found by `cluster`, the name of the cluster that they belong to; `None` outside of one.
+    #[must_use]
+    pub fn server_budget(&self, host: &Host, port: u16, cluster: Option<&str>) -> ServerBudget {
+        let mut budget = ServerBudget::default();
+        for (name, config) in &self.clusters {
+            let mut nodes = config.nodes.values();
+            if cluster == Some(name) || nodes.any(|n| (&n.host, n.port) == (host, port)) {
+                budget.add(config.max_server_connections, config.foreign_connections, 1);
+            }
+        }
+        for database in self.databases.values().filter(|database| database.cluster.is_none()) {
+            if (&database.host, database.port) == (host, port) {
+                budget.add(database.max_server_connections, database.foreign_connections, 0);
+            }
+        }
+        budget
     }
 
     fn server_password(&self, database: &DatabaseConfig, role: &str) -> ServerPassword {
@@ -315,5 +348,28 @@ fn place(database: &DatabaseConfig, cluster: Option<&ResolvedCluster>) -> (Host,
         (Some(node), _) => (node.host.clone(), node.port),
         (None, Some(name)) => (Host::Tcp(name.clone()), cluster.config.port),
         (None, None) => (database.host.clone(), database.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::ServerLimit;
+
+    #[test]
+    fn the_least_number_of_all_that_lead_to_a_server_holds() {
+        let mut config = Config::default();
+        for (name, limit) in [("a", ServerLimit::Connections(9)), ("b", ServerLimit::Auto)] {
+            let database = crate::DatabaseConfig {
+                max_server_connections: limit,
+                foreign_connections: 2,
+                ..crate::DatabaseConfig::default()
+            };
+            config.databases.insert(name.to_owned(), database);
+        }
+        let host = Host::Tcp("localhost".to_owned());
+        let expected = ServerBudget { limit: ServerLimit::Connections(9), foreign: 2, reserved: 0 };
+        assert_eq!(config.server_budget(&host, 5432, None), expected);
+        assert_eq!(config.server_budget(&host, 5433, None), ServerBudget::default());
     }
 }

@@ -22,6 +22,10 @@ settings! {
         /// client the same salt. Not set: random, kept in `state_dir` if there is one.
         "deployment_key" deployment_key: Option<Secret> as Maybe<Hidden> = "", restart,
             try "0f1e2d3c4b5a";
+        /// The `deployment_key` before this one, while it is being replaced: replicas that still
+        /// have it are peers too. Salts are made from the new one alone.
+        "deployment_key_previous" deployment_key_previous: Option<Secret> as Maybe<Hidden> = "",
+            restart, try "a5b4c3d2e1f0";
         /// How many passwords of a user are accepted, the newest included. 2: an application
         /// with the previous one goes on until the next rotation.
         "grace_generations" grace_generations: u32 as Positive = "2", applied, try "5";

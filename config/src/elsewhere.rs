@@ -2,8 +2,10 @@
 
 use crate::cluster::{ClusterConfig, NodeConfig};
 use crate::config::{Config, PartVisitor, top_level};
+use crate::peers::PeersConfig;
 use crate::pgbouncer;
 use crate::pool::{DatabaseConfig, PoolConfig};
+use crate::store::StoreConfig;
 use crate::suggest::{did_you_mean, nearest};
 use crate::table::Settings;
 use crate::tls::{ClientTls, ServerTls};
@@ -43,14 +45,16 @@ pub(crate) fn unknown(key: &str, known: &[&str]) -> String {
 type Keys = fn() -> Vec<&'static str>;
 
 /// The tables that have a name, and what they know.
-const TABLES: [(&str, Keys); 7] = [
+const TABLES: [(&str, Keys); 9] = [
     ("[databases.NAME]", || DatabaseConfig::keys().chain(PoolConfig::keys()).collect()),
     ("[users.NAME]", || UserConfig::keys().collect()),
     ("[vaults.NAME]", || VaultConfig::keys().collect()),
     ("[clusters.NAME]", || ClusterConfig::keys().collect()),
     ("[clusters.NAME.nodes.NODE]", || NodeConfig::keys().collect()),
+    ("[peers]", || PeersConfig::keys().collect()),
     ("[client_tls]", || ClientTls::keys().collect()),
     ("[server_tls] or [databases.NAME.server_tls]", || ServerTls::keys().collect()),
+    ("[store]", || StoreConfig::keys().collect()),
 ];
 
 fn is_known_somewhere(key: &str) -> bool {

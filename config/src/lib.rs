@@ -6,13 +6,16 @@
 //! arguments.
 
 mod backoff;
+mod budget;
 mod check;
 mod cluster;
 mod config;
 mod credential;
 mod elsewhere;
 mod error;
+mod host;
 mod load;
+mod peers;
 mod pgbouncer;
 mod pgpass;
 mod pool;
@@ -25,6 +28,7 @@ mod require_auth;
 mod scratch;
 mod secret;
 mod sources;
+mod store;
 mod suggest;
 mod table;
 mod tls;
@@ -36,18 +40,22 @@ mod vault;
 mod words;
 
 pub use backoff::Backoff;
+pub use budget::{ServerBudget, ServerLimit};
 pub use cluster::{ClusterConfig, NodeConfig, ResolvedCluster};
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
 pub use credential::CredentialConfig;
 pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
+pub use host::Host;
 pub use load::load;
+pub use peers::{GREATEST_PEER_ID, LEAST_DEPLOYMENT_KEY, PeerAddress, PeersConfig};
 pub use pgpass::password_in_pgpass;
-pub use pool::{DatabaseConfig, Host, MaxPinned, PoolConfig, ResolvedPool};
+pub use pool::{DatabaseConfig, MaxPinned, PoolConfig, ResolvedPool};
 pub use reference::{manual_page, reference};
 pub use reload::{ReloadChanges, config_after_reload, reload_changes};
 pub use require_auth::{AuthMethod, AuthMethods};
 pub use secret::Secret;
 pub use sources::Overrides;
+pub use store::StoreConfig;
 pub use suggest::nearest;
 pub use tls::{ClientTls, SYSTEM_ROOTS, ServerTls, Verification};
 pub use uri::credentials_in_uri;
@@ -55,5 +63,5 @@ pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
     AuthType, ChannelBinding, HiddenState, HistoryPlace, LogFormat, LostTransactionError,
-    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, VaultLogin, Verify,
+    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, StoreKind, VaultLogin, Verify,
 };

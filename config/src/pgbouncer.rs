@@ -102,7 +102,6 @@ const WITHOUT: [(&[&str], &str); 10] = [
             "suspend_timeout",
             "autodb_idle_timeout",
             "disable_pqexec",
-            "peer_id",
             "scram_iterations",
             "unix_socket_group",
             "client_tls_protocols",

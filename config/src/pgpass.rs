@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::pool::Host;
+use crate::host::Host;
 use crate::secret::Secret;
 
 /// The connection for which a password file is searched.

@@ -1,13 +1,12 @@
 //! Options of pools and databases, and the options of one pool with every override applied.
 
-use std::fmt;
-use std::net::Ipv6Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
 
+use crate::budget::{Limit, ServerBudget, ServerLimit};
 use crate::cluster::ResolvedCluster;
+use crate::host::{Host, HostName};
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };
@@ -139,6 +138,14 @@ settings! {
         /// the limit of each.
         "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
             try "50";
+        /// Connections of pgimbal to its server, over all databases, users and replicas of
+        /// pgimbal; in use, idle or being opened. `auto`: its `max_connections` less the reserved
+        /// ones, less 5 %, less `foreign_connections`. Off: the pools' limits
+        /// alone, and nothing is asked of the server.
+        "max_server_connections" max_server_connections: ServerLimit as Limit = "auto", applied,
+            try "50";
+        /// Connections that `auto` leaves to others than pgimbal, beside the 5 %.
+        "foreign_connections" foreign_connections: u32 as Count = "0", applied, try "10";
     }
     with {
         /// TLS to this database's server: `[databases.NAME.server_tls]`, over the defaults of
@@ -146,26 +153,6 @@ settings! {
         tls: ServerTls = ServerTls::default();
         /// The pool options of this database, over the defaults of the top level.
         pool: PoolConfig = PoolConfig::default();
-    }
-}
-
-/// The place of a server: a host of a network, or the directory of a Unix socket. The option `host`
-/// is a directory if it begins with `/`. No name has been looked up yet. `Display` prints the host
-/// or the directory, and an IPv6 address without brackets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// A host name or IP address, without a port and without brackets.
-    Tcp(String),
-    /// The directory of a Unix socket, whose name is `.s.PGSQL.` followed by the port.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(name) => f.write_str(name),
-            Self::Unix(directory) => directory.display().fmt(f),
-        }
     }
 }
 
@@ -224,77 +211,14 @@ pub struct ResolvedPool {
     pub tls: ServerTls,
     /// Limit of server connections to the database, over all its pools; `None` for no limit.
     pub max_db_connections: Option<u32>,
+    /// The budget of the server at `host`, over all that leads there; of a cluster, of each node.
+    pub server_budget: ServerBudget,
     /// Limit of server connections of the user, over all databases; `None` for no limit.
     pub max_user_connections: Option<u32>,
     /// Limit of the pool's server connections that pinned clients may hold, 0 to the pool's size.
     pub max_pinned: u32,
     /// The pool's options, with the user's overrides of mode and size.
     pub pool: PoolConfig,
-}
-
-/// A host name or the directory of a Unix socket.
-pub(crate) struct HostName;
-
-impl Reader for HostName {
-    type Out = Host;
-    const KIND: &'static str = "host name, IP address or directory";
-
-    fn read(value: &Value) -> Result<Host, String> {
-        match value.as_str() {
-            Some(path) if path.starts_with('/') => Ok(Host::Unix(PathBuf::from(path))),
-            Some(name) => not_a_host(name).map_or_else(|| Ok(Host::Tcp(name.to_owned())), Err),
-            None => Err(ONE_HOST.to_owned()),
-        }
-    }
-}
-
-/// A host name or IP address.
-pub(crate) struct DnsName;
-
-impl Reader for DnsName {
-    type Out = String;
-    const KIND: &'static str = "host name";
-
-    fn read(value: &Value) -> Result<String, String> {
-        let name = value.as_str().ok_or("expected a host name in quotes")?;
-        not_a_host(name).map_or_else(|| Ok(name.to_owned()), Err)
-    }
-}
-
-const ONE_HOST: &str = "expected one host name, IP address, or directory of a Unix socket";
-
-/// Why `text` is no host name or IP address, and where what it holds belongs.
-fn not_a_host(text: &str) -> Option<String> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let is_ipv6 = |text: &str| {
-        let address = text.split_once('%').map_or(text, |(address, _)| address);
-        address.parse::<Ipv6Addr>().is_ok()
-    };
-    if text.contains("://") {
-        Some(
-            "expected a host name, found a URL: --upstream takes URLs; here host, port, dbname, \
-              user and password are options of their own"
-                .to_owned(),
-        )
-    } else if text.contains(',') {
-        Some(
-            "names several hosts: list them as nodes of a cluster, each in a table \
-              [clusters.NAME.nodes.NODE] with host and port, which the database names with \
-              `cluster`"
-                .to_owned(),
-        )
-    } else if bare != text && is_ipv6(bare) {
-        Some("an IPv6 address stands here without [ and ]".to_owned())
-    } else if text.is_empty() || text.contains([' ', '/', '@']) {
-        Some(ONE_HOST.to_owned())
-    } else if text.contains(':') && !is_ipv6(text) {
-        Some(
-            "expected a host name without a port: write the port as `port = …` beside it"
-                .to_owned(),
-        )
-    } else {
-        None
-    }
 }
 
 /// A number of server connections or a share of the pool.

@@ -210,6 +210,18 @@ impl Reader for Positive {
     }
 }
 
+/// A number of replicas of pgimbal: nobody runs more, and each has a slot of its own.
+pub(crate) struct Replicas;
+
+impl Reader for Replicas {
+    type Out = u32;
+    const KIND: &'static str = "number, 1 to 64";
+
+    fn read(value: &Value) -> Result<u32, String> {
+        number(value, 1, 64).map(|n| n as u32)
+    }
+}
+
 /// A TCP port.
 pub(crate) struct Port;
 

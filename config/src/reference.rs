@@ -59,6 +59,9 @@ const NODES: &str = "A node of a cluster.";
 const CLIENT_TLS: &str = "TLS towards clients.";
 const SERVER_TLS: &str = "TLS towards servers, in libpq's terms. A server behind a Unix socket \
 never uses it.";
+const STORE: &str = "Where the replicas of a deployment keep what they share: the history of \
+verifiers, revocations, decisions of operators, and the like. It never holds passwords.";
+const PEERS: &str = "The other replicas of the deployment, which have the same `deployment_key`.";
 
 #[derive(Clone, Copy)]
 enum Form {
@@ -84,6 +87,8 @@ impl PartVisitor for Page {
             match table {
                 "" => self.head("Top level", TOP),
                 "client_tls" => self.head("[client_tls]", CLIENT_TLS),
+                "store" => self.head("[store]", STORE),
+                "peers" => self.head("[peers]", PEERS),
                 _ => self.head("[server_tls]", SERVER_TLS),
             }
             self.table = Some(table);

@@ -8,8 +8,8 @@ use figment::value::{Dict, Value};
 
 use crate::config::WILDCARD;
 use crate::error::ConfigError;
+use crate::host::{Host, HostName};
 use crate::pgpass::{self, Lookup, Wanted};
-use crate::pool::{Host, HostName};
 use crate::reader::{Choice, Port, Reader};
 use crate::require_auth::RequireAuth;
 use crate::secret::Secret;

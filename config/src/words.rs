@@ -123,6 +123,20 @@ words! {
 }
 
 words! {
+    /// The kind of place in which the replicas keep what they share, `kind` in `[store]`.
+    pub enum StoreKind = "memory, file, kubernetes or vault" {
+        /// The process's memory: nothing is shared, and it is lost when the process ends.
+        "memory" Memory,
+        /// A file, which the processes of one host share.
+        "file" File,
+        /// A Secret of Kubernetes, written with its resourceVersion.
+        "kubernetes" Kubernetes,
+        /// A secret of Vault's KV version 2 engine, written with check-and-set.
+        "vault" Vault,
+    }
+}
+
+words! {
     /// The kind of node that serves a transaction, `route`.
     pub enum Route = "primary or replica" {
         /// The primary of the cluster, or the only server.

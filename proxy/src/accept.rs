@@ -48,28 +48,38 @@ impl BindError {
     }
 }
 
-/// Binds the addresses for clients (`listen` and `unix_socket_dir`), and the address of HTTP, which
-/// is `None` when `http_listen` is off. Clients wait in the kernel's queue until
-/// [`Listeners::serve`]. A socket file that a killed process has left is replaced. A listener that
-/// was inherited is used in place of a new one.
+/// Every bound address.
+#[derive(Debug)]
+pub struct Bound {
+    /// Those of clients.
+    pub clients: Listeners,
+    /// That of HTTP; `None` when `http_listen` is off.
+    pub http: Option<TcpListener>,
+    /// That of the other replicas; `None` when `peers.listen` is off.
+    pub peers: Option<TcpListener>,
+}
+
+/// Binds the addresses for clients (`listen` and `unix_socket_dir`), of HTTP and of other replicas.
+/// Clients wait in the kernel's queue until [`Listeners::serve`]. A socket file that a killed
+/// process has left is replaced. A listener that was inherited is used in place of a new one.
 ///
 /// # Errors
 /// [`BindError`] with every address that cannot be bound; nothing stays bound then.
-pub fn bind(
-    config: &Config,
-    inherited: &mut Inherited,
-) -> Result<(Listeners, Option<TcpListener>), BindError> {
+pub fn bind(config: &Config, inherited: &mut Inherited) -> Result<Bound, BindError> {
     let mut failed = BindError(Vec::new());
     // First, so that whoever sees the clients' port open finds everything open.
-    let http = config.http.listen.and_then(|address| {
+    let mut bind = |key: &str, address: Option<SocketAddr>| {
+        let address = address?;
         let bound = inherited.tcp(address).map_or_else(|| TcpListener::bind(address), Ok);
-        bound.map_err(|cause| failed.add("http_listen", address, &cause)).ok()
-    });
-    let listeners = Listeners::bind(&config.listen, &config.clients.tcp, inherited, &mut failed);
+        bound.map_err(|cause| failed.add(key, address, &cause)).ok()
+    };
+    let peers = bind("peers.listen", config.peers.listen);
+    let http = bind("http_listen", config.http.listen);
+    let clients = Listeners::bind(&config.listen, &config.clients.tcp, inherited, &mut failed);
     if failed.0.is_empty() {
-        return Ok((listeners, http));
+        return Ok(Bound { clients, http, peers });
     }
-    listeners.abandon();
+    clients.abandon();
     Err(failed)
 }
 

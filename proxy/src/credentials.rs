@@ -4,6 +4,7 @@
 //! This module owns tasks, files and channels. What an answer of a source means, which password a
 //! server is shown and which ones clients may show is decided in [`pgimbal_auth::rotation`].
 
+mod cache_file;
 mod fetch;
 mod logins;
 mod manager;
@@ -11,7 +12,6 @@ mod mismatch;
 mod role;
 mod server_logins;
 mod shared;
-mod state_files;
 mod status;
 
 use std::sync::Arc;
@@ -20,19 +20,18 @@ use std::time::Duration;
 use pgimbal_auth::SourceError;
 use pgimbal_auth::account::{Account, MatchedPassword};
 use pgimbal_auth::source::Sources;
-use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig};
 use pgimbal_pooler::server::credential::CredentialEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::derivation::Derivations;
+use crate::facts::Facts;
 use manager::{Command, Task};
 use shared::Shared;
 
 pub(crate) use logins::Unproven;
 pub use mismatch::Unavailable;
-pub use state_files::salt_key;
 pub use status::{
     Counted, CredentialStatus, CredentialsStatus, FetchCounts, GenerationStatus, NotRevoked,
     Refreshed, UnknownRole,
@@ -56,7 +55,7 @@ pub struct CredentialManager {
 }
 
 impl CredentialManager {
-    /// Reads the state files, and starts the task on this runtime with the users of `config`. The
+    /// Reads the password cache and the `facts`, and starts the task on this runtime with the users of `config`. The
     /// task calls `notify` with a role's name for each change that concerns its server connections;
     /// it must not block. Before [`Self::ready`], the only effects are fetches and lines in the
     /// log.
@@ -66,7 +65,7 @@ impl CredentialManager {
     /// runs then.
     pub fn start(
         config: &Arc<Config>,
-        salts: &SaltKey,
+        facts: &Facts,
         notify: impl Fn(&Arc<str>, &CredentialEvent) + Send + 'static,
     ) -> Result<Self, SourceError> {
         let sources = Sources::new(config)?;
@@ -75,7 +74,7 @@ impl CredentialManager {
         let task = Task::new(
             Arc::clone(config),
             sources,
-            salts.clone(),
+            facts.clone(),
             Box::new(notify),
             Arc::clone(&shared),
             commands.downgrade(),
@@ -139,7 +138,7 @@ impl CredentialManager {
 
     /// Counts a client that has logged in as `user` with the password `matched`. It counts as
     /// connected until the value is dropped. The first login as a user since the start makes the
-    /// task write its passwords to the state files. `None`, without effect, for a user whose
+    /// task write its passwords to the password cache, and share their verifiers. `None`, without effect, for a user whose
     /// password does not rotate, or has no accepted password any more.
     #[must_use]
     pub fn logged_in(&self, user: &str, matched: MatchedPassword) -> Option<Counted> {
@@ -151,12 +150,11 @@ impl CredentialManager {
     }
 
     /// Drops all generations of a user's password but the newest (REVOKE OLD). Clients are refused
-    /// with them at once; this returns when the history file says so too, so that a restart does
-    /// not bring them back. It waits for the verifier of a password that was just fetched, and for
-    /// no file when the history is kept in memory. Clients that are connected stay.
+    /// with them at once; this returns when the store has it too, so that a restart does not
+    /// bring them back. It waits for the verifier of a password that was just fetched. Clients that are connected stay.
     ///
     /// # Errors
-    /// [`NotRevoked`] when the user is not known, or the history could not be written.
+    /// [`NotRevoked`] when the user is not known, or the store could not be written.
     pub async fn revoke_old(&self, user: &str) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::RevokeOld(user.into(), reply));

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::quality::FixedState;
 use pgimbal_config::{Config, ResolvedPool, ServerTls};
 use pgimbal_pooler::ids::WorkerId;
+use pgimbal_pooler::pool::budget::Budgets;
 use pgimbal_pooler::pool::shared::{SharedCluster, SharedCount, SharedDatabase, SharedPool};
 use pgimbal_pooler::pool::{PoolKey, workers_of};
 
@@ -25,6 +26,7 @@ pub struct PoolDirectory {
     connectors: Vec<(ServerTls, Arc<TlsConnector>)>,
     counts: Arc<Mutex<Counts>>,
     clusters: ClusterCounts,
+    budgets: Arc<Budgets>,
     /// Shared by all logins at servers.
     derivations: Arc<Derivations>,
 }
@@ -72,8 +74,8 @@ impl PoolDirectory {
     /// file cannot be read.
     pub fn new(config: Arc<Config>, workers: u16) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
-        let (counts, clusters, derivations) = Default::default();
-        Ok(Self { config, workers, connectors, counts, clusters, derivations })
+        let (counts, clusters, budgets, derivations) = Default::default();
+        Ok(Self { config, workers, connectors, counts, clusters, budgets, derivations })
     }
 
     /// Makes the directory of a new configuration, with the counts of this one.
@@ -83,8 +85,9 @@ impl PoolDirectory {
     pub fn reloaded(&self, config: Arc<Config>) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
         let (counts, clusters) = (Arc::clone(&self.counts), self.clusters.clone());
+        let (workers, budgets) = (self.workers, Arc::clone(&self.budgets));
         let derivations = Arc::clone(&self.derivations);
-        Ok(Self { config, workers: self.workers, connectors, counts, clusters, derivations })
+        Ok(Self { config, workers, connectors, counts, clusters, budgets, derivations })
     }
 
     /// The configuration from which this directory was made.
@@ -152,6 +155,12 @@ impl PoolDirectory {
         &self.clusters
     }
 
+    /// The budgets of all servers that pools have led to; reloads keep them.
+    #[must_use]
+    pub const fn budgets(&self) -> &Arc<Budgets> {
+        &self.budgets
+    }
+
     fn shared(&self, key: &PoolKey, config: &ResolvedPool) -> Arc<SharedPool> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = counts.pools.get(key) {
@@ -159,7 +168,8 @@ impl PoolDirectory {
         }
         let database = Arc::clone(counts.databases.entry(key.database.clone()).or_default());
         let user = Arc::clone(counts.users.entry(config.user.as_str().into()).or_default());
-        let shared = SharedPool::new(usize::from(self.workers), database, user);
+        let shared = SharedPool::new(usize::from(self.workers), database, user)
+            .with_budgets(Arc::clone(&self.budgets));
         let shared = Arc::new(match &config.cluster {
             Some(cluster) => shared.of_cluster(self.clusters.of(&cluster.name)),
             None => shared,

@@ -1,45 +1,44 @@
 //! The process: prepares, binds, starts the workers, serves, reloads and drains.
 
 mod drain;
+mod http_task;
 mod take_over;
+mod workers;
 
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use pgimbal_auth::SourceError;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, ReloadChanges};
-use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::server::prepared::StatementKey;
-use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::accept::{self, AcceptContext, BindError};
-use crate::admin::collect::{Collector, Phase, ProcessStats};
-use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
-use crate::admin::http;
-use crate::credentials::{self, CredentialManager};
-use crate::descriptors;
+use crate::accept::{self, BindError, Bound, Listeners};
+use crate::admin::collect::{Phase, ProcessStats};
+use crate::admin::console::{Control, ControlRequest, Pace, ReloadRefused};
 use crate::directory::PoolDirectory;
+use crate::facts::{self, Facts};
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
-use crate::names;
-use crate::pending_logins::PendingLogins;
+use crate::peers::PeersError;
 use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
+use crate::store::StoreError;
 use crate::tls::{OwnCertificate, TlsError};
-use crate::topology::{Clusters, PreparedClusters};
-use crate::worker::{self, Channels, Common, Message};
+use crate::topology::PreparedClusters;
+use crate::worker::Message;
 use drain::{DrainTimes, Ending, Requests};
+use http_task::Http;
 use take_over::{Outcome, TakeOver};
+use workers::{MAX_WORKERS, Workers, start_peers};
 
 /// Interval at which the expiry of pgimbal's certificates is checked.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -62,9 +61,15 @@ pub enum ServeError {
     /// The directory `state_dir` cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// The store of the replicas' facts cannot be used as it is configured.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The other replicas cannot be served.
+    #[error("peers: {0}")]
+    Peers(#[from] PeersError),
     /// A thread or a runtime cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -76,7 +81,7 @@ impl ServeError {
     /// exit code is 1 then.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
+        !matches!(self, Self::Bind(_) | Self::Start(_))
     }
 }
 
@@ -97,7 +102,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares `state_dir` (makes it, and the file of the salt key, when they are missing), reads
+    /// Prepares `state_dir` (makes it when it is missing), reads
     /// the files that the configuration names and derives what logins need. `overrides` is kept for
     /// reloads. Nothing is bound and no server is asked yet.
     ///
@@ -107,7 +112,8 @@ impl Prepared {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::prepare(directory)?;
         }
-        let salts = credentials::salt_key(&config);
+        // Until the facts say which salts the deployment has.
+        let salts = SaltKey::new(rand::random());
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
@@ -147,40 +153,42 @@ impl Prepared {
         mut signals: Signals,
         mut inherited: Inherited,
     ) -> Result<(), ServeError> {
-        let (listeners, http) = accept::bind(&self.config, &mut inherited)?;
+        let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
-        let mut passed_on = listeners.to_pass_on()?;
-        if let Some(http) = &http {
-            passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
+        let passed_on = to_pass_on(&listeners, http.iter().chain(&peers))?;
+        let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
+        let facts = Facts::start(&self.config)?;
+        // The peers may know what a store that is away would say.
+        tokio::spawn(facts::exchange(facts.clone(), peers.clone(), told));
+        if signals.until_shutdown(facts.ready()).await.is_none() {
+            listeners.abandon();
+            return Ok(());
         }
+        self.follow_salts(&facts)?;
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
+        let control = Control::new(control);
+        let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
+        workers.begin_tasks(&configs, peer_requests);
         workers.limit_clients(&self.config, &process);
-        let mut http = Http::new(http, workers.collector.clone());
+        let mut http = Http::new(http, workers.collector().clone());
         if !inherited.is_take_over() {
             http.serve()?;
         }
-        let console = Arc::clone(&workers.console);
-        tokio::spawn(async move { console.keep_averages().await });
-        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&workers.senders)));
         let places = listeners.places().join(", ");
         // The first clients need the passwords.
-        if signals.until_shutdown(workers.credentials.ready()).await.is_none() {
+        if signals.until_shutdown(workers.credentials().ready()).await.is_none() {
             listeners.abandon();
             workers.end();
             return Ok(());
         }
-        let mut accepting = listeners.serve(&AcceptContext {
-            workers: Arc::clone(&workers.senders),
-            process: Arc::clone(&process),
-            pending_logins: Arc::clone(&workers.logins),
-        })?;
+        let mut accepting = listeners.serve(&workers.accept_context(&process))?;
         process.enter(Phase::Serving);
         http.serve()?;
-        self.say_ready(&places, workers.senders.len());
+        peers.set_ready(true);
+        self.say_ready(&places, workers.count());
         tell_ready(inherited);
         let mut requests = Requests { signals, control: requests };
         let ending = tokio::select! {
@@ -188,6 +196,7 @@ impl Prepared {
             never = service_manager::keep_watchdog() => match never {},
         };
         process.enter(Phase::Draining);
+        peers.set_ready(false);
         if ending == Ending::TakenOver {
             http.end().await;
             accepting.leave();
@@ -198,6 +207,18 @@ impl Prepared {
         let times = DrainTimes { delay, grace };
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        facts.finish().await;
+        Ok(())
+    }
+
+    /// Checks clients with the salts of the deployment; no effect when it does already. The
+    /// verifiers of the passwords in the configuration are made anew.
+    fn follow_salts(&mut self, facts: &Facts) -> Result<(), ContextError> {
+        let salts = facts.salt_key();
+        if salts.salt(b"") != self.salts.salt(b"") {
+            self.login.replace(LoginContext::new(Arc::clone(&self.config), salts.clone())?);
+            self.salts = salts;
+        }
         Ok(())
     }
 
@@ -232,9 +253,16 @@ impl Prepared {
     ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
         let mut take_over = None;
+        let mut published = workers.facts().document();
         let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
+                Ok(()) = published.changed() => {
+                    published.mark_unchanged();
+                    if let Err(cause) = self.follow_salts(workers.facts()) {
+                        tracing::error!("clients are checked with the salts of before: {cause}");
+                    }
+                }
                 outcome = outcome_of(&mut take_over) => match outcome {
                     Outcome::Serves(pid) => {
                         tracing::info!(pid, "another process has taken over");
@@ -350,9 +378,9 @@ impl Prepared {
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
         let clusters = PreparedClusters::new(&config).map_err(|e| refused(&e))?;
-        workers.credentials.reload(&config).await.map_err(|e| refused(&e))?;
+        workers.credentials().reload(&config).await.map_err(|e| refused(&e))?;
         // Nothing can refuse the reload any more.
-        workers.clusters.reload(clusters);
+        workers.clusters().reload(clusters);
         self.login.replace(login);
         self.directory = Arc::new(directory);
         self.certificates = OwnCertificate::all(&config);
@@ -361,9 +389,6 @@ impl Prepared {
     }
 }
 
-/// Limit of workers, whose numbers are seven bits of a cancel key.
-const MAX_WORKERS: u16 = 126;
-
 /// The process's environment variables as `(name, value)`, without those that are not UTF-8, which
 /// no option can have.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
@@ -371,143 +396,16 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The workers, and the handles through which they are reached.
-struct Workers {
-    senders: Arc<[mpsc::UnboundedSender<Message>]>,
-    threads: Vec<JoinHandle<()>>,
-    collector: Collector,
-    clusters: Clusters,
-    credentials: CredentialManager,
-    console: Arc<Console>,
-    logins: Arc<PendingLogins>,
-    /// Limit of open files of the process.
-    open_files: u64,
-}
-
-impl Workers {
-    fn start(
-        prepared: &Prepared,
-        process: &Arc<ProcessStats>,
-        control: Control,
-        configs: &watch::Sender<Arc<Config>>,
-    ) -> Result<Self, ServeError> {
-        let count =
-            u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
-        let mut senders = Vec::new();
-        let mut askers = Vec::new();
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            let (tell, messages) = mpsc::unbounded_channel();
-            let (ask, snapshots) = mpsc::unbounded_channel();
-            senders.push(tell);
-            askers.push(ask);
-            channels.push(Channels { messages, snapshots });
-        }
-        let senders: Arc<[_]> = senders.into();
-        let to_workers = Arc::clone(&senders);
-        let credentials =
-            CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
-                tell_all(&to_workers, || Message::Credential {
-                    role: Arc::clone(role),
-                    event: event.clone(),
-                });
-            })?;
-        let counts = prepared.directory.cluster_counts();
-        let to_workers = Arc::clone(&senders);
-        let clusters =
-            Clusters::start(&prepared.config, counts, &credentials, move |cluster, view| {
-                tell_all(&to_workers, || Message::Topology {
-                    cluster: Arc::clone(cluster),
-                    view: Arc::clone(view),
-                });
-            })?;
-        let collector = Collector::new(askers, Arc::clone(process))
-            .with_clusters(clusters.clone())
-            .with_credentials(credentials.clone());
-        let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
-        let common = Common {
-            directory: Arc::clone(&prepared.directory),
-            login: prepared.login.clone(),
-            workers: Arc::clone(&senders),
-            process: Arc::clone(process),
-            console: Arc::clone(&console),
-            clusters: clusters.clone(),
-            cancel_keys: Arc::default(),
-            credentials: credentials.clone(),
-            inherited_tcp: prepared.config.clients.tcp.clone(),
-            key: prepared.key,
-        };
-        let mut threads = Vec::new();
-        for (id, channels) in (0..count).zip(channels) {
-            threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
-        }
-        let logins = PendingLogins::new((&prepared.config.clients).into());
-        let open_files = descriptors::raise_limit();
-        Ok(Self { senders, threads, collector, clusters, credentials, console, logins, open_files })
+/// The listeners that a process which takes over is given: those of clients, and `others`.
+fn to_pass_on<'a>(
+    listeners: &Listeners,
+    others: impl Iterator<Item = &'a TcpListener>,
+) -> io::Result<Vec<(OwnedFd, SocketFile)>> {
+    let mut passed_on = listeners.to_pass_on()?;
+    for listener in others {
+        passed_on.push((listener.try_clone()?.into(), SocketFile::Foreign));
     }
-
-    /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
-    fn limit_clients(&self, config: &Config, process: &ProcessStats) {
-        let limits = descriptors::limit_clients(config, self.open_files);
-        process.set_limit(&limits);
-        self.logins.set_limits(limits.logging_in);
-    }
-
-    fn tell_all(&self, message: impl Fn() -> Message) {
-        tell_all(&self.senders, message);
-    }
-
-    /// Renews the connections of a database, or of all; each worker answers `reply`.
-    fn renew(
-        &self,
-        database: Option<&Arc<str>>,
-        how: Renewal,
-        reply: &mpsc::UnboundedSender<Renewed>,
-    ) {
-        self.tell_all(|| Message::Renew { database: database.cloned(), how, reply: reply.clone() });
-    }
-
-    /// Ends all workers with whatever is connected.
-    fn end(self) {
-        self.tell_all(|| Message::Stop);
-        for thread in self.threads {
-            // A worker that panicked has said so.
-            let _ = thread.join();
-        }
-        tracing::info!("bye");
-    }
-}
-
-/// The task that serves HTTP: probes and metrics are answered to the end.
-struct Http {
-    listener: Option<TcpListener>,
-    collector: Collector,
-    task: Option<tokio::task::JoinHandle<()>>,
-}
-
-impl Http {
-    const fn new(listener: Option<TcpListener>, collector: Collector) -> Self {
-        Self { listener, collector, task: None }
-    }
-
-    /// Begins to serve, unless it does so already or HTTP is off.
-    fn serve(&mut self) -> io::Result<()> {
-        if let Some(listener) = self.listener.take() {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            self.task = Some(tokio::spawn(http::serve(listener, self.collector.clone())));
-        }
-        Ok(())
-    }
-
-    /// Closes the listener; connections that were accepted go on.
-    async fn end(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            // It ends by being aborted, and its listener with it.
-            let _ = task.await;
-        }
-    }
+    Ok(passed_on)
 }
 
 /// Tells the process before this one, and the service manager, that this one serves.
@@ -525,13 +423,5 @@ async fn outcome_of(take_over: &mut Option<TakeOver>) -> Outcome {
     match take_over {
         Some(take_over) => take_over.outcome().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Sends every worker a message.
-fn tell_all(workers: &[mpsc::UnboundedSender<Message>], message: impl Fn() -> Message) {
-    for worker in workers {
-        // One that has ended needs to know nothing.
-        let _ = worker.send(message());
     }
 }

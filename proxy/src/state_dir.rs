@@ -20,7 +20,7 @@ const OTHERS_WRITE: u32 = 0o022;
 const OTHERS: u32 = 0o077;
 
 /// Names of pgimbal's files, other than those of clusters.
-const FILES: [&str; 3] = ["credentials", "passwords", "salt-key"];
+const FILES: [&str; 4] = ["credentials", "passwords", "salt-key", "store"];
 /// Prefix of the file of a cluster.
 const CLUSTER: &str = "cluster-";
 
@@ -153,11 +153,7 @@ fn may_write(directory: &Path) -> io::Result<()> {
 /// The operating system's error, also when the path is a symbolic link;
 /// [`io::ErrorKind::FileTooLarge`] above 64 MiB.
 pub fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let file = match OpenOptions::new().read(true).custom_flags(no_links()).open(path) {
-        Ok(file) => file,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(cause),
-    };
+    let Some(file) = open(path)? else { return Ok(None) };
     let size = file.metadata()?.len();
     if size > LARGEST {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any of ours"));
@@ -166,6 +162,31 @@ pub fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
     file.take(LARGEST).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// Opens a file of the directory to be read; `None` when it does not exist. It may be anything but
+/// a symbolic link; a pipe does not hold the process up.
+///
+/// # Errors
+/// The operating system's error, also when the path is a symbolic link.
+pub fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = no_links() | OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Opens the file of a lock between processes, and makes it with mode 0600 when it does not exist.
+/// It is empty, and stays: who removed it would not meet who holds it.
+///
+/// # Errors
+/// The operating system's error, also when the path is a symbolic link.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links());
+    options.open(path)
 }
 
 /// Writes a file of the directory with mode 0600, atomically and durably: the file with the

@@ -4,7 +4,7 @@
 //! This module owns the sockets, time and files; what the nodes' answers mean is decided in
 //! [`pgimbal_pooler::topology`].
 
-mod cluster_file;
+mod decisions;
 mod look;
 mod names;
 pub(crate) mod probe;
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::credentials::CredentialManager;
 use crate::directory::ClusterCounts;
+use crate::facts::Facts;
 use crate::tls::TlsError;
 pub(crate) use look::NodeLook;
 pub(crate) use spec::{ClusterSpec, specs};
@@ -51,6 +52,7 @@ struct Inner {
     listener: ViewListener,
     counts: ClusterCounts,
     credentials: CredentialManager,
+    facts: Facts,
     clusters: BTreeMap<Arc<str>, Handle>,
 }
 
@@ -102,7 +104,8 @@ impl Clusters {
     /// Begins to watch every cluster of `config`, with the passwords of `credentials` where they
     /// rotate; each cluster has a task of its own. `listener` is called from that task with the
     /// cluster's name and each new view, and must not block. `counts` are the effects of failovers
-    /// that the workers count. Must be called on the runtime that will run the tasks.
+    /// that the workers count. Timelines and
+    /// what operators decide are shared as `facts`. Must be called on the runtime that will run the tasks.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up.
@@ -110,11 +113,12 @@ impl Clusters {
         config: &Config,
         counts: &ClusterCounts,
         credentials: &CredentialManager,
+        facts: &Facts,
         listener: impl Fn(&Arc<str>, &Arc<View>) + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
         let (listener, counts) = (ViewListener::new(listener), counts.clone());
-        let credentials = credentials.clone();
-        let inner = Inner { listener, counts, credentials, clusters: BTreeMap::new() };
+        let (credentials, facts) = (credentials.clone(), facts.clone());
+        let inner = Inner { listener, counts, credentials, facts, clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };
         clusters.reload(PreparedClusters::new(config)?);
         Ok(clusters)
@@ -138,8 +142,8 @@ impl Clusters {
             let (requests, from_console) = mpsc::channel(REQUESTS);
             let (probe_hints, from_workers) = mpsc::channel(MAX_HINTS);
             let shared = inner.counts.of(&name);
-            let watcher =
-                Watcher::new(spec, inner.listener.clone(), shared, inner.credentials.clone());
+            let (credentials, facts) = (inner.credentials.clone(), inner.facts.clone());
+            let watcher = Watcher::new(spec, inner.listener.clone(), shared, credentials, facts);
             let view = watcher.view();
             tokio::spawn(watcher.run(from_console, from_workers));
             inner.clusters.insert(name, Handle { requests, probe_hints, view });
@@ -190,7 +194,9 @@ impl Clusters {
     }
 
     /// Makes writes of a cluster wait until [`Self::resume`] (HOLD on the console), as before a
-    /// planned switchover. Nothing changes when they are held so already.
+    /// planned switchover. They are held at all
+    /// replicas, and after a restart too. Returns when the store has it, or could not be written,
+    /// which is logged.
     ///
     /// # Errors
     /// [`OperatorError::UnknownCluster`] or [`OperatorError::ShuttingDown`].

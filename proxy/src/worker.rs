@@ -18,6 +18,7 @@ mod message;
 mod migrant;
 mod migration;
 mod outbox;
+mod peer_cancels;
 mod pools;
 mod receive;
 mod server_task;
@@ -38,6 +39,7 @@ use pgimbal_pooler::ids::WorkerId;
 use tokio::sync::mpsc;
 
 pub use message::{Accepted, Message, Origin};
+pub use peer_cancels::serve_peers as serve_peer_cancels;
 pub use shared::Common;
 
 use crate::admin::collect::SnapshotRequest;

@@ -8,13 +8,16 @@
 )]
 
 pub mod authentication;
+pub mod backend_watcher;
 pub mod busy_pool;
 pub mod certificates;
 pub mod cluster;
 pub mod comparison;
+pub mod deployment;
 pub mod fake_server;
 pub mod haproxy;
 pub mod http;
+pub mod kubernetes;
 pub mod leash;
 pub mod library;
 pub mod message;
@@ -26,23 +29,29 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod relay;
 pub mod reply;
 pub mod script;
 pub mod server;
 pub mod sources;
 pub mod startup;
+pub mod terraform;
 pub mod until;
 pub mod vault;
 pub mod vault_stand_in;
 pub mod wire_client;
 
+pub use backend_watcher::BackendWatcher;
 pub use cluster::{Cluster, Node};
 pub use comparison::{Comparison, ConnectionExpectation};
+pub use deployment::Deployment;
 pub use fake_server::{FakeServer, ServerSide};
+pub use kubernetes::Kubernetes;
 pub use message::{Message, ServerError};
 pub use pgimbal::Pgimbal;
 pub use pipeline::Pipeline;
 pub use postgres::Postgres;
+pub use relay::Relay;
 pub use reply::{Reply, tags};
 pub use script::{Script, Shape};
 pub use server::Server;

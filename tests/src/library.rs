@@ -91,16 +91,17 @@ pub fn go_clients() -> Command {
     Command::new(built("clients/go/program"))
 }
 
-/// The command for the Java client of this class in `tests/clients/java`.
+/// The command for the Java client of this class in `tests/clients/java`, with these options such
+/// as `-Dname=value`.
 ///
 /// # Panics
 /// When the set-up has not built it.
 #[must_use]
-pub fn java(class: &str) -> Command {
+pub fn java(class: &str, properties: &[&str]) -> Command {
     let mut command = Command::new("java");
     // Enough for a client, and quick to start.
-    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
-    command.arg(built("clients/java/program")).arg(class);
+    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    command.args(properties).arg("-cp").arg(built("clients/java/program")).arg(class);
     command
 }
 

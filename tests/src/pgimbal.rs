@@ -36,6 +36,8 @@ pub struct Config {
     server: Vec<(String, String)>,
     user: Vec<(String, String)>,
     cluster: Vec<(String, String)>,
+    peers: Vec<(String, String)>,
+    store: Vec<(String, String)>,
     tables: String,
     launcher: Vec<String>,
     hosts: Vec<String>,
@@ -44,10 +46,14 @@ pub struct Config {
 
 impl Config {
     /// Makes a configuration with the database `app` on a server at `port` of 127.0.0.1, `trust`
-    /// for all clients, one worker and a pool of 2.
+    /// for all clients, one worker and a pool of 2. The server is not asked for its limits, as one
+    /// with a script could not answer.
     #[must_use]
     pub fn to_port(port: u16) -> Self {
-        Self::to_nowhere().server("host", "\"127.0.0.1\"").server("port", port)
+        Self::to_nowhere()
+            .server("host", "\"127.0.0.1\"")
+            .server("port", port)
+            .server("max_server_connections", "\"off\"")
     }
 
     /// Makes the configuration of [`Config::to_port`] without a host and a port.
@@ -57,6 +63,8 @@ impl Config {
             server: Vec::new(),
             user: Vec::new(),
             cluster: Vec::new(),
+            peers: Vec::new(),
+            store: Vec::new(),
             tables: String::new(),
             launcher: Vec::new(),
             hosts: Vec::new(),
@@ -76,7 +84,7 @@ impl Config {
     /// Makes a configuration in front of a PostgreSQL of the harness.
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
-        Self::to_port(server.port)
+        Self::to_port(server.port).without(&["max_server_connections"])
     }
 
     /// Sets an option of `[clusters.c]` to a TOML value.
@@ -104,6 +112,27 @@ impl Config {
     #[must_use]
     pub fn user(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.user, key, &value.to_string());
+        self
+    }
+
+    /// Sets an option of `[peers]` to a TOML value.
+    #[must_use]
+    pub fn peers(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.peers, key, &value.to_string());
+        self
+    }
+
+    /// Sets an option of `[store]` to a TOML value.
+    #[must_use]
+    pub fn store(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.store, key, &value.to_string());
+        self
+    }
+
+    /// Leaves an option of `[store]` at its default.
+    #[must_use]
+    pub fn without_store(mut self, key: &str) -> Self {
+        self.store.retain(|(known, _)| known != key);
         self
     }
 
@@ -178,9 +207,11 @@ impl Config {
         text.extend(self.server.iter().map(line));
         text.push_str("\n[users.app]\n");
         text.extend(self.user.iter().map(line));
-        if !self.cluster.is_empty() {
-            text.push_str("\n[clusters.c]\n");
-            text.extend(self.cluster.iter().map(line));
+        let tables =
+            [("clusters.c", &self.cluster), ("peers", &self.peers), ("store", &self.store)];
+        for (name, options) in tables.into_iter().filter(|(_, options)| !options.is_empty()) {
+            text.push_str(&format!("\n[{name}]\n"));
+            text.extend(options.iter().map(line));
         }
         for user in ["scram", "md5", "clear"] {
             text.push_str(&format!("\n[users.{user}]\npassword = \"{user}{PASSWORD_SUFFIX}\"\n"));
@@ -239,6 +270,11 @@ impl Pgimbal {
     pub fn restart(&mut self) {
         self.process = None;
         self.launch();
+    }
+
+    /// Kills the process, which [`Pgimbal::restart`] starts again.
+    pub fn kill(&mut self) {
+        self.process = None;
     }
 
     /// A TCP connection on which nothing was sent.

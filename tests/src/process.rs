@@ -81,9 +81,27 @@ impl Process {
         });
     }
 
-    /// Sends `signal`; a process that has ended already is not an error.
+    /// Sends `signal`; a process that has ended already is not an error. After SIGSTOP it waits
+    /// until every thread has stopped.
+    ///
+    /// # Panics
+    /// When a thread does not stop.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.pid(), signal);
+        if signal == Signal::STOP {
+            eventually("every thread has stopped", SOON, || self.has_stopped());
+        }
+    }
+
+    /// Whether no thread runs: `T` in `/proc/PID/task/TID/stat`, or it has ended.
+    fn has_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else {
+            return true;
+        };
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     /// The exit status; `None` while the process runs.

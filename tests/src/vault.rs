@@ -173,6 +173,20 @@ impl Vault {
         self.root.write(&format!("{MOUNT}/config/app"), &connection);
     }
 
+    /// Mounts a KV secrets engine of this version, 1 or 2, at `mount`.
+    ///
+    /// # Panics
+    /// When Vault answers with an error.
+    pub fn kv(&self, mount: &str, version: u8) {
+        let engine = json!({ "type": "kv", "options": { "version": version.to_string() } });
+        self.root.write(&format!("sys/mounts/{mount}"), &engine);
+        // Version 2 prepares itself for a moment, and refuses everything until then.
+        let path = if version == 2 { format!("{mount}/data/x") } else { format!("{mount}/x") };
+        eventually("the engine is ready", SOON, || {
+            matches!(self.root.call("GET", &path, &Value::Null), Ok((404, _)))
+        });
+    }
+
     /// Makes the static role `role` for the PostgreSQL role of that name, rotated every `period`
     /// seconds. Vault rotates it at once.
     ///

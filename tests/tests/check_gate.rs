@@ -2,6 +2,7 @@
 //! does not fit.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use pgimbal_tests::pgimbal::{Config, program, undisturbed};
 use pgimbal_tests::port::free_port;
 use pgimbal_tests::process::directory;
 use pgimbal_tests::program::{Finished, run};
-use pgimbal_tests::{Postgres, Vault};
+use pgimbal_tests::{Kubernetes, Postgres, Vault};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -150,6 +151,73 @@ fn check_asks_vault_for_the_token_that_no_role_uses() {
     let good = check(&table(&vault.reader()), &[]);
     assert_eq!(good.code, Some(0), "{}", good.stdout);
     assert!(good.stdout.contains("vault main, token: ok (lives for "), "{}", good.stdout);
+}
+
+#[test]
+fn check_names_the_rules_that_the_store_lacks() {
+    let pg = Postgres::start();
+    let kubernetes = Kubernetes::shared();
+    let namespace = kubernetes.namespace();
+    let token = kubernetes.service_account(&namespace, "pgimbal");
+    let file = kubernetes.kubeconfig(&namespace, &token);
+    let store = format!(
+        "{APP}[store]\nkind = \"kubernetes\"\nsecret = \"facts\"\nkubeconfig = \"{}\"\n",
+        file.display()
+    );
+    let look = || check(&config(pg.port, &store), &[]);
+    let place = format!("store, secret {namespace}/facts: ");
+    let none = look();
+    assert_eq!(none.code, Some(1), "{}", none.stdout);
+    let expected = format!("{place}RBAC does not allow pgimbal's service account to get, list");
+    assert!(none.stdout.contains(&expected), "{}", none.stdout);
+    assert!(none.stdout.contains("verbs: [get, list, watch, update]"), "{}", none.stdout);
+
+    kubernetes.allow(&namespace, "pgimbal", "facts", &["get", "list", "update", "watch"]);
+    pgimbal_tests::eventually("RBAC knows the rule", LIMIT, || !look().stdout.contains("RBAC"));
+    let missing = look();
+    assert_eq!(missing.code, Some(1), "{}", missing.stdout);
+    let expected = format!("kubectl create secret generic facts --namespace {namespace}");
+    assert!(missing.stdout.contains(&expected), "{}", missing.stdout);
+
+    kubernetes.make_secret(&namespace, "facts");
+    let good = look();
+    assert_eq!(good.code, Some(0), "{}", good.stdout);
+    assert!(good.stdout.contains(&format!("{place}ok (empty)")), "{}", good.stdout);
+    assert!(!good.stdout.contains(&token));
+}
+
+#[test]
+fn check_reads_the_store_in_vault_and_in_a_file() {
+    let pg = Postgres::start();
+    let vault = Vault::before(&pg);
+    vault.kv("kv", 2);
+    let look = |token: &str| {
+        let store = "[store]\nkind = \"vault\"\nvault_mount = \"kv\"\n";
+        check(&config(pg.port, &format!("{APP}{store}{}", vault.table(token))), &[])
+    };
+    let bad = look(&vault.reader());
+    assert_eq!(bad.code, Some(1), "{}", bad.stdout);
+    let expected = "store, vault main, kv/pgimbal: Vault's policy does not allow pgimbal's token \
+                    to create, read, update it";
+    assert!(bad.stdout.contains(expected), "{}", bad.stdout);
+    assert!(bad.stdout.contains("path \"kv/data/pgimbal\" { capabilities"), "{}", bad.stdout);
+    let all = "{ capabilities = [\"create\", \"read\", \"update\"] }";
+    let good = look(&vault.token(&format!("path \"kv/data/pgimbal\" {all}")));
+    assert_eq!(good.code, Some(0), "{}", good.stdout);
+    assert!(good.stdout.contains("store, vault main, kv/pgimbal: ok (empty)"), "{}", good.stdout);
+
+    let directory = directory("store");
+    std::fs::set_permissions(&*directory, std::fs::Permissions::from_mode(0o700)).expect("a mode");
+    let facts = directory.join("facts");
+    let store = format!("{APP}[store]\nkind = \"file\"\nfile = \"{}\"\n", facts.display());
+    let look = || check(&config(pg.port, &store), &[]);
+    assert!(look().stdout.contains("facts: ok (empty)"));
+    assert!(!facts.exists(), "a check makes nothing");
+    std::fs::write(&facts, vec![0; 500_000]).expect("a file");
+    std::fs::set_permissions(&facts, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+    let large = look();
+    assert_eq!(large.code, Some(3), "{}", large.stdout);
+    assert!(large.stdout.contains("it holds 500000 of 1048576 bytes"), "{}", large.stdout);
 }
 
 #[test]

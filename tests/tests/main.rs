@@ -7,6 +7,7 @@
 )]
 
 mod broken_servers;
+mod budget;
 mod bytes;
 mod cancel;
 mod certificates;
@@ -27,10 +28,12 @@ mod login;
 mod malformed;
 mod modes;
 mod operations;
+mod peers;
 mod pinning;
 mod prepared;
 mod real_clients;
 mod renewal;
+mod replicas;
 mod rolling;
 mod rotation;
 mod rust_client;
@@ -43,6 +46,7 @@ mod starting;
 mod state;
 mod state_fuzz;
 mod statements;
+mod terraform;
 mod timeouts;
 mod tls;
 mod two_commands;

@@ -15,6 +15,7 @@ mod moving;
 mod nodes;
 mod odd_answers;
 mod proofs;
+mod replicas;
 mod sealed;
 mod seen;
 mod servers;

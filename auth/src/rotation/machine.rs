@@ -124,6 +124,14 @@ impl Rotation {
         number
     }
 
+    /// Takes the next number, for a generation that is known from another replica only, so that no
+    /// other has it.
+    pub const fn take_number(&mut self) -> u32 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
     /// Begins to ask another source, after a reload has changed the role's source. The known
     /// passwords stay in use. Their dates are dropped, since they cannot be compared with those of
     /// the new source, and a fetch is due at `now`. The nodes' answers are kept; an answer of the
@@ -197,8 +205,7 @@ impl Rotation {
 
     /// Adds a generation with the next number, and returns that.
     fn add(&mut self, password: Secret, rotated_at: Option<SystemTime>, wall: SystemTime) -> u32 {
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.take_number();
         let (first_seen, proven) = (wall, false);
         self.generations.push(Generation { number, rotated_at, password, first_seen, proven });
         number

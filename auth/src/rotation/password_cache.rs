@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::SystemTime;
 use zeroize::Zeroizing;
 
-use super::record::{Time, Unreadable};
+use super::record::Unreadable;
+use super::secret_bytes::Time;
 
 const VERSION: u32 = 1;
 

@@ -1,4 +1,5 @@
-//! Passwords of static roles of Vault's and OpenBao's database secrets engine.
+//! Passwords of static roles of Vault's and OpenBao's database secrets engine, and documents in its
+//! KV engine.
 //!
 //! One client for each Vault: one pool of connections, one token, one pause after failures,
 //! whatever the number of roles. It knows no generations: it asks when it is asked.
@@ -9,6 +10,8 @@
 //! ([`vaultrs::api::EndpointMiddleware`], `address.rs`), and method and path of every call without
 //! a secret (`endpoint.rs`). They cannot express the rest, as of vaultrs 0.8:
 //!
+//! - **The KV engine** (`kv.rs`). It has no check-and-set above 2^32, and its answers hold the
+//!   document in values that are not wiped.
 //! - **Answers** (`reply.rs`). Its response types demand fields that Vault leaves out: the
 //!   `rotation_period` of a role with a schedule, and, with OpenBao, `last_vault_rotation`. They
 //!   derive Debug with the password in it, and hold it in a `String` that is not wiped.
@@ -44,6 +47,7 @@ mod addresses;
 mod backoff;
 mod endpoint;
 mod health;
+mod kv;
 mod login;
 mod reply;
 mod tls;
@@ -51,6 +55,7 @@ mod token;
 mod verdict;
 
 pub use self::health::Health;
+pub use self::kv::{KvDocument, KvSecret};
 
 /// Limit of requests to one Vault at a time. Vault answers in about a millisecond, so that a
 /// thousand roles are read in well under a second; more requests would open as many connections.

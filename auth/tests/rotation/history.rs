@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgimbal_auth::account::{LoginKeys, PasswordRank};
 use pgimbal_auth::rotation::{
-    AcceptedPasswords, CachedPassword, Grace, HistoryDocument, HistoryRecord, Jitter,
-    PasswordCache, Unreadable,
+    AcceptedPasswords, CachedPassword, Grace, HistoryRecord, MAX_REVOKED, PasswordCache,
+    Unreadable, parse_history_file,
 };
 use pgimbal_auth::verifier::SaltParameters;
 use pgimbal_config::Secret;
 
+const NANO: Duration = Duration::from_nanos(1);
 const GRACE: Grace = Grace { generations: 3, age: Some(Duration::from_secs(100)) };
 
 fn salt_parameters() -> SaltParameters {
@@ -27,6 +28,10 @@ fn at(seconds: u64) -> SystemTime {
 fn learn(accepted: &mut AcceptedPasswords, number: u32, seconds: u64) {
     let password = format!("password-{number}");
     accepted.learn(number, Some(at(seconds)), keys(&password), at(seconds));
+}
+
+fn of_record(record: &HistoryRecord) -> AcceptedPasswords {
+    AcceptedPasswords::of_record(record, salt_parameters(), None)
 }
 
 fn numbers(accepted: &AcceptedPasswords) -> Vec<u32> {
@@ -62,7 +67,7 @@ fn rotation_11_keys_that_come_late_do_not_make_a_generation_the_newest() {
         learn(&mut accepted, number, u64::from(number));
     }
     assert_eq!(numbers(&accepted), [3, 2, 1]);
-    accepted.revoke_old();
+    accepted.revoke_old(&HistoryRecord::default());
     assert_eq!(numbers(&accepted), [3]);
     learn(&mut accepted, 2, 2);
     assert_eq!(numbers(&accepted), [3], "what was revoked stays so, however late its keys come");
@@ -75,33 +80,111 @@ fn rotation_2_a_revoked_generation_never_returns() {
     let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
     (1..=3).for_each(|number| learn(&mut accepted, number, u64::from(number)));
     let before = accepted.record();
-    accepted.revoke_old();
+    accepted.revoke_old(&before);
     assert_eq!(numbers(&accepted), [3]);
     let mut merged = accepted.record();
     merged.merge(before.clone());
-    assert_eq!(numbers(&AcceptedPasswords::of_record(&merged, None, None)).len(), 1);
-    let mut merged = before;
+    assert_eq!(numbers(&of_record(&merged)).len(), 1);
+    let mut merged = before.clone();
     merged.merge(accepted.record());
-    assert_eq!(numbers(&AcceptedPasswords::of_record(&merged, None, None)).len(), 1);
+    assert_eq!(numbers(&of_record(&merged)).len(), 1);
+    assert!(!accepted.merge(&before, GRACE, at(4), || 9));
+    assert_eq!(numbers(&accepted), [3]);
+}
+
+#[test]
+fn rotation_23_a_password_that_is_the_newest_here_is_refused_when_it_was_revoked_elsewhere() {
+    let mut behind = AcceptedPasswords::new(salt_parameters(), None);
+    learn(&mut behind, 1, 1);
+    let mut ahead = of_record(&behind.record());
+    learn(&mut ahead, 2, 2);
+    ahead.revoke_old(&ahead.record());
+    assert!(behind.merge(&ahead.record(), GRACE, at(3), || 7));
+    assert_eq!(numbers(&behind), [7]);
+    assert!(!behind.learn(8, Some(at(1)), keys("password-1"), at(4)), "the source lags");
+    assert_eq!(numbers(&behind), [7]);
+}
+
+#[test]
+fn rotation_2_what_was_pruned_before_a_revoke_does_not_come_back_after_it() {
+    let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
+    learn(&mut accepted, 1, 1);
+    let long_ago = accepted.record();
+    for number in 2..=6 {
+        learn(&mut accepted, number, u64::from(number));
+        accepted.handle_timeout(GRACE, at(7));
+    }
+    let mut record = accepted.record();
+    record.prune();
+    accepted.revoke_old(&record);
+    accepted.merge(&long_ago, GRACE, at(8), || 9);
+    assert_eq!(numbers(&accepted), [6]);
+}
+
+#[test]
+fn rotation_2_the_memory_of_revocations_is_bounded() {
+    let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
+    let mut first = None;
+    for number in 1..=2 * MAX_REVOKED as u32 {
+        learn(&mut accepted, number, u64::from(number));
+        first.get_or_insert_with(|| accepted.record());
+        accepted.revoke_old(&accepted.record());
+    }
+    let mut record = accepted.record();
+    let named = |record: &HistoryRecord| {
+        let json = serde_json::to_value(record).expect("JSON");
+        json["revoked"].as_object().map_or(0, serde_json::Map::len)
+    };
+    assert_eq!(named(&record), MAX_REVOKED);
+    record.merge(first.expect("a record"));
+    record.prune();
+    assert_eq!(numbers(&of_record(&record)).len(), 1, "the first one has ended by its order");
+}
+
+#[test]
+fn rotation_12_a_lagging_source_does_not_make_an_old_password_the_newest() {
+    let mut ahead = AcceptedPasswords::new(salt_parameters(), None);
+    (1..=2).for_each(|number| learn(&mut ahead, number, u64::from(number)));
+    let mut behind = of_record(&ahead.record());
+    behind.learn(9, Some(at(1)), keys("password-1"), at(50));
+    assert_eq!(numbers(&behind), [2, 9], "a start with a standby's answer");
+    // Without dates the source's word is all there is, and the password has come back.
+    behind.learn(10, None, keys("password-1"), at(60));
+    assert_eq!(numbers(&behind), [10, 2]);
+    let mut merged = ahead.record();
+    merged.merge(behind.record());
+    assert_eq!(of_record(&merged).accepted().next().map(|(one, _)| one.generation), Some(2));
+    let again = of_record(&merged);
+    assert_eq!(again.next_timeout(GRACE), Some(at(160)), "only the other one has retired");
+}
+
+#[test]
+fn rotation_12_the_grace_of_a_password_counts_from_no_time_before_its_successor_was_made() {
+    let mut slow = AcceptedPasswords::new(salt_parameters(), None);
+    slow.learn(1, Some(at(5_000)), keys("password-1"), at(5_000));
+    // The clock of this replica is an hour behind.
+    slow.learn(2, Some(at(9_000)), keys("password-2"), at(5_400));
+    let mut right = of_record(&slow.record());
+    assert!(!right.handle_timeout(GRACE, at(9_099)), "100 s of grace");
+    assert!(right.handle_timeout(GRACE, at(9_100)));
 }
 
 #[test]
 fn rotation_11_a_history_read_back_knows_what_was_accepted() {
     let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
     (1..=3).for_each(|number| learn(&mut accepted, number, u64::from(number)));
-    let document = HistoryDocument::new([("ann".to_owned(), accepted.record())].into());
-    let bytes = document.to_bytes().expect("bytes");
-    let text = String::from_utf8(bytes.to_vec()).expect("text");
+    let text = serde_json::to_string(&accepted.record()).expect("JSON");
     assert!(!text.contains("password-"), "{text}");
-    let read = HistoryDocument::parse(&bytes).expect("the same document");
-    assert_eq!(read, document);
-    let mut again = AcceptedPasswords::of_record(&read.users["ann"], None, None);
+    let read: HistoryRecord = serde_json::from_str(&text).expect("the same record");
+    assert_eq!(read, accepted.record());
+    assert!(!format!("{read:?}").contains("=="));
+    let mut again = of_record(&read);
     assert_eq!(numbers(&again), [3, 2, 1]);
     // The source says the newest again: it is the same one, by its verifier.
     again.learn(9, Some(at(3)), keys("password-3"), at(50));
     assert_eq!(numbers(&again), [9, 2, 1]);
     let salted = SaltParameters { salt: Box::from(*b"other"), iterations: 2 };
-    let other = AcceptedPasswords::of_record(&read.users["ann"], Some(salted), None);
+    let other = AcceptedPasswords::of_record(&read, salted, None);
     assert_eq!(numbers(&other), [0_u32; 0], "another salt is demanded");
 }
 
@@ -109,66 +192,55 @@ fn rotation_11_a_history_read_back_knows_what_was_accepted() {
 fn rotation_11_a_newest_generation_that_its_history_calls_retired_ends_never() {
     let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
     learn(&mut accepted, 1, 1);
-    let document = HistoryDocument::new([("ann".to_owned(), accepted.record())].into());
-    let text = String::from_utf8(document.to_bytes().expect("bytes").to_vec()).expect("text");
-    let retired = text.replace("\"retired_at\": null", "\"retired_at\": 1");
+    let text = serde_json::to_string(&accepted.record()).expect("JSON");
+    let retired = text.replace("\"retired_at\":null", "\"retired_at\":1");
     assert_ne!(retired, text);
-    let read = HistoryDocument::parse(retired.as_bytes()).expect("a document");
-    let mut again = AcceptedPasswords::of_record(&read.users["ann"], None, None);
+    let mut again = of_record(&serde_json::from_str(&retired).expect("a record"));
     assert!(!again.handle_timeout(GRACE, at(1_000_000)));
     assert_eq!(again.next_timeout(GRACE), None, "it would be looked at again and again");
 }
 
 #[test]
-fn half_a_history_is_refused_whole() {
-    let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
-    learn(&mut accepted, 1, 1);
-    let document = HistoryDocument::new([("ann".to_owned(), accepted.record())].into());
-    let bytes = document.to_bytes().expect("bytes");
-    for length in 0..bytes.len() {
-        let half = HistoryDocument::parse(&bytes[..length]);
+fn rotation_11_the_history_file_of_earlier_versions_is_read() {
+    let base = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let (old, new) = (format!("{base}E="), format!("{base}I="));
+    let text = format!(
+        r#"{{"version": 1, "users": {{"ann": {{"salt": "MDEyMzQ1Njc4OWFiY2RlZg==",
+        "iterations": 2, "revoked_before": null, "generations": [
+        {{"rotated_at": 2, "stored_key": "{new}", "server_key": "{new}", "first_seen": 2,
+          "retired_at": null}},
+        {{"rotated_at": 1, "stored_key": "{old}", "server_key": "{old}", "first_seen": 1,
+          "retired_at": 2}}]}}}}}}"#
+    );
+    let users = parse_history_file(text.as_bytes()).expect("a history");
+    let read = of_record(&users["ann"]);
+    assert_eq!(numbers(&read), [2, 1]);
+    assert_eq!(read.next_timeout(GRACE), Some(UNIX_EPOCH + Duration::from_secs(100) + 2 * NANO));
+    for length in 0..text.len() {
+        let half = parse_history_file(&text.as_bytes()[..length]);
         assert!(matches!(half, Err(Unreadable::Malformed { .. })), "{length} bytes are accepted");
     }
-    let text = String::from_utf8(bytes.to_vec()).expect("text");
-    let later = HistoryDocument::parse(text.replace("\"version\": 1", "\"version\": 9").as_bytes());
-    assert_eq!(later, Err(Unreadable::Version(9)));
-    assert!(!format!("{document:?}").contains("=="));
-}
-
-/// What one of several proxies knows after some events that a seed decides.
-fn known(seed: u64) -> HistoryRecord {
-    let mut chance = Jitter::new(seed);
-    let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
-    for number in 1..=5 {
-        if chance.fraction() < 0.7 {
-            let seen = u64::from(number) * 10 + (chance.fraction() * 9.0) as u64;
-            let password = format!("password-{number}");
-            accepted.learn(number, Some(at(u64::from(number) * 10)), keys(&password), at(seen));
-        }
-        if chance.fraction() < 0.1 {
-            accepted.revoke_old();
-        }
-    }
-    accepted.record()
-}
-
-fn merged(records: &[HistoryRecord]) -> Vec<u8> {
-    let mut all = records[0].clone();
-    records[1..].iter().for_each(|record| all.merge(record.clone()));
-    // In the one order that it is kept in.
-    all.merge(all.clone());
-    let document = HistoryDocument::new([("ann".to_owned(), all)].into());
-    document.to_bytes().expect("bytes").to_vec()
+    let later = text.replace("\"version\": 1", "\"version\": 9");
+    assert_eq!(parse_history_file(later.as_bytes()), Err(Unreadable::Version(9)));
 }
 
 #[test]
-fn rotation_12_histories_merge_in_any_order_to_the_same() {
-    for seed in 0..500 {
-        let [a, b, c] = [known(3 * seed), known(3 * seed + 1), known(3 * seed + 2)];
-        let one = merged(&[a.clone(), b.clone(), c.clone()]);
-        assert_eq!(one, merged(&[c.clone(), a.clone(), b.clone()]), "seed {seed}");
-        assert_eq!(one, merged(&[b.clone(), c, a.clone(), b, a]), "seed {seed}");
-    }
+fn what_a_later_version_has_written_survives() {
+    let mut accepted = AcceptedPasswords::new(salt_parameters(), None);
+    learn(&mut accepted, 1, 1);
+    let mut text = serde_json::to_value(accepted.record()).expect("JSON");
+    text["later"] = 1.into();
+    text["generations"][0]["later"] = serde_json::json!({"a": [1, 2]});
+    let read: HistoryRecord = serde_json::from_value(text.clone()).expect("a record");
+    let mut merged = accepted.record();
+    merged.merge(read.clone());
+    assert_eq!(serde_json::to_value(&merged).expect("JSON"), text);
+    // What this replica remembers of such a field may be older than what the store has.
+    text["later"] = 0.into();
+    let stored: HistoryRecord = serde_json::from_value(text.clone()).expect("a record");
+    merged.merge(stored.clone());
+    merged.follow(&stored);
+    assert_eq!(serde_json::to_value(&merged).expect("JSON"), text);
 }
 
 #[test]

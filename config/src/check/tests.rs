@@ -48,6 +48,40 @@ fn addresses() {
 }
 
 #[test]
+fn peers() {
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    let with = |top: &str, peers: &str| format!("{top}\n[peers]\n{peers}\n");
+    let key = format!("deployment_key = '{KEY}'");
+    let ours = "listen = '127.0.0.1:9'\naddresses = 'a:1'";
+    accepted(&with(&key, ours));
+    accepted(&with(&key, "listen = '127.0.0.1:9'\ndns = 'peers.svc'"));
+    refused(&with("", ours), "peers.listen", "needs deployment_key");
+    refused(&with("deployment_key = 'short'", ours), "deployment_key", "at least 32");
+    let dull = format!("deployment_key = '{}'", "ab".repeat(32));
+    refused(&with(&dull, ours), "deployment_key", "random");
+    let twice = format!("{key}\ndeployment_key_previous = '{KEY}'");
+    refused(&with(&twice, ours), "deployment_key_previous", "leave it out");
+    let weak = format!("{key}\ndeployment_key_previous = 'old'");
+    refused(&with(&weak, ours), "deployment_key_previous", "at least 32");
+    refused(&with(&key, "listen = '127.0.0.1:9'"), "peers.listen", "dns, or addresses");
+    refused(&with(&key, "listen = '127.0.0.1:0'\ndns = 'a'"), "peers.listen", "a port");
+    refused(&with(&key, &format!("{ours}\ndns = 'a'")), "peers.dns", "the one or the other");
+    refused(&with(&key, "addresses = 'a:1'"), "peers.addresses", "needs listen");
+    refused(&with(&key, "peer_id = 3"), "peers.peer_id", "needs listen");
+    let same = "listen = '127.0.0.1:9'\naddresses = 'a:1,a:1'";
+    refused(&with(&key, same), "peers.addresses", "twice");
+    let clients = format!("{key}\nlisten = '127.0.0.1:9'");
+    refused(&with(&clients, ours), "peers.listen", "clients connect to");
+    let http = format!("{key}\nhttp_listen = '127.0.0.1:9'");
+    refused(&with(&http, ours), "peers.listen", "http_listen");
+    for id in ["0", "16384", "'x'"] {
+        let peers = format!("{ours}\npeer_id = {id}");
+        refused(&with(&key, &peers), "peers.peer_id", "from 1 to 16383");
+    }
+    accepted(&with(&key, &format!("{ours}\npeer_id = 16383")));
+}
+
+#[test]
 fn unix_socket() {
     refused("unix_socket_dir = '/nowhere'", "unix_socket_dir", "No such file");
     refused("unix_socket_dir = 'DIR/a.crt'", "unix_socket_dir", "not a directory");
@@ -310,6 +344,38 @@ fn what_is_kept_needs_a_place() {
     refused("credential_history = 'file'", "credential_history", "needs state_dir");
     refused("password_cache = true", "password_cache", "needs state_dir");
     accepted("credential_history = 'file'\npassword_cache = true\nstate_dir = '/var/lib/pgimbal'");
+}
+
+#[test]
+fn a_store_has_what_its_kind_needs_and_nothing_else() {
+    let store = |text: &str| format!("[store]\n{text}\n");
+    refused(&store("kind = \"file\""), "store.kind", "needs file beside it, or state_dir");
+    accepted(&store("kind = \"file\"\nfile = \"/x\""));
+    accepted(&format!("state_dir = \"DIR/state\"\n{}", store("kind = \"file\"")));
+    for key in ["file", "secret", "namespace", "kubeconfig", "vault", "vault_mount", "vault_path"] {
+        let key_of_others = format!("{key} = \"x\"");
+        refused(&store(&key_of_others), &format!("store.{key}"), "would not be used");
+    }
+    accepted(&store("kind = \"kubernetes\"\nsecret = \"a-1.b\"\nnamespace = \"dbaas\""));
+    for name in ["A", "a_b", "-a", "a-", "a..b", "../x", "a/b", "a?b"] {
+        let text = store(&format!("kind = \"kubernetes\"\nsecret = \"{name}\""));
+        refused(&text, "store.secret", "is no name of Kubernetes");
+        let text = store(&format!("kind = \"kubernetes\"\nnamespace = \"{name}\""));
+        refused(&text, "store.namespace", "is no name of Kubernetes");
+    }
+    let vaults = |names: &[&str], text: &str| {
+        let tables = names.iter().map(|name| format!("[vaults.{name}]\ntoken = \"t\"\n"));
+        format!("{}{}", store(&format!("kind = \"vault\"\n{text}")), tables.collect::<String>())
+    };
+    refused(&vaults(&[], ""), "store.kind", "there is no Vault");
+    accepted(&vaults(&["a"], ""));
+    refused(&vaults(&["a", "b"], ""), "store.vault", "say which Vault it is: a, b");
+    refused(&vaults(&["a"], "vault = \"b\""), "store.vault", "no [vaults] entry of that name");
+    accepted(&vaults(&["a", "b"], "vault = \"b\"\nvault_path = \"team/x.y\""));
+    for path in ["../x", "a//b", "a?b", "a b", "/"] {
+        let text = vaults(&["a"], &format!("vault_path = \"{path}\""));
+        refused(&text, "store.vault_path", "is no path");
+    }
 }
 
 #[test]

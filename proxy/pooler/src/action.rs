@@ -34,6 +34,10 @@ pub enum Action {
     /// `Pooler::handle_migration_request` there. A client of this worker has waited for 1 ms or
     /// longer.
     Ask(PoolId, WorkerId),
+    /// Ask another worker, or all others, for idle server connections that can be closed, by
+    /// `Pooler::handle_idle_request` there: the budget of a server is used up, and a client of this
+    /// worker waits.
+    AskForIdle(Option<WorkerId>),
     /// Close a server connection's socket at once, without a Terminate, because it leads to a node
     /// that must not be used any more. Then call `Pooler::handle_server_gone`: in the turn of the
     /// client that is linked to the connection, if there is one.

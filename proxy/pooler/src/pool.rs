@@ -1,5 +1,6 @@
 //! One worker's part of a pool: idle server connections and the clients that wait for one.
 
+pub mod budget;
 pub mod checkout;
 pub(crate) mod dial;
 pub(crate) mod lockouts;
@@ -12,6 +13,7 @@ pub mod shared;
 pub(crate) mod snapshot;
 pub mod stats;
 pub mod timers;
+pub(crate) mod yielding;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -99,6 +101,8 @@ pub struct Pool {
     /// Logins that wait for the first server connection's welcome.
     logins: Vec<SessionId>,
     dialing: u32,
+    /// Its last wish for a server connection was refused because the server's budget is used up.
+    has_claim: bool,
     /// When another worker was last asked for an idle server connection.
     asked_at: Option<Instant>,
     /// Workers that have asked for an idle server connection.
@@ -139,6 +143,7 @@ impl Pool {
             waiting: 0,
             logins: Vec::new(),
             dialing: 0,
+            has_claim: false,
             asked_at: None,
             asked_by: VecDeque::new(),
             sessions: 0,
@@ -380,6 +385,16 @@ impl Pool {
     /// Server connections being opened.
     pub(crate) const fn dialing(&self) -> u32 {
         self.dialing
+    }
+
+    /// Whether it waits for a part of its server's budget.
+    pub(crate) const fn has_claim(&self) -> bool {
+        self.has_claim
+    }
+
+    /// Notes whether its last wish was refused because the server's budget is used up.
+    pub(crate) const fn note_claim(&mut self, has_claim: bool) {
+        self.has_claim = has_claim;
     }
 
     /// A server connection is being opened.

@@ -12,10 +12,11 @@ use crate::cluster::follow;
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Plan, Processed};
+use crate::pool::budget::ConnectionBudget;
 use crate::pool::checkout::{self, Checkout};
 use crate::pool::shared::SharedPool;
 use crate::pool::stats::{ClientSnapshot, PoolSnapshot, PoolStats, ServerSnapshot};
-use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers};
+use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers, yielding};
 use crate::recovery::DisconnectOutcome;
 use crate::server::Server;
 use crate::server::credential::{self, CredentialEvent};
@@ -27,7 +28,7 @@ use crate::server::reported::NamedValue;
 use crate::server::server_turn::{self, IdleMessages};
 use crate::session::arrival::{self, Greeting};
 use crate::session::departure::{self, Departure};
-use crate::session::drain::DrainTime;
+use crate::session::drain::time::DrainTime;
 use crate::session::sessions::SessionOptions;
 use crate::session::{Presence, Session, Trial, client_turn, delivery, drain, place};
 use crate::topology::{NodeId, NodeView, View};
@@ -355,6 +356,19 @@ impl Pooler {
     /// closed. Nothing is done for a connection that is gone.
     pub fn handle_cancel_ended(&mut self, id: ServerId, now: Instant) {
         request::cancel_ended(&mut self.core, id, now);
+    }
+
+    /// Returns the budget of the server that a connection leads to; `None` for a connection that
+    /// is gone.
+    #[must_use]
+    pub fn budget_of(&self, server: ServerId) -> Option<Arc<ConnectionBudget>> {
+        Some(Arc::clone(self.server(server)?.slot().budget()))
+    }
+
+    /// Closes an idle server connection for another pool, perhaps of another worker, that needs one
+    /// to the same server. Another worker has asked for it ([`Action::AskForIdle`]).
+    pub fn handle_idle_request(&mut self, now: Instant) {
+        yielding::give_up_idle(&mut self.core, now);
     }
 
     /// Returns a server connection; `None` once it was removed or has moved to another worker.

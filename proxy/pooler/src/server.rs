@@ -295,6 +295,17 @@ impl Server {
         self.id
     }
 
+    /// The server connection's place in the limits of its pool, database, user and server.
+    #[inline]
+    pub(crate) const fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// As [`Self::slot`], to be changed.
+    pub(crate) const fn slot_mut(&mut self) -> &mut Slot {
+        &mut self.slot
+    }
+
     /// The pool that the server connection belongs to (its database, user and place in a cluster).
     #[inline]
     #[must_use]

@@ -8,6 +8,7 @@ mod listeners;
 mod logins;
 mod passwords;
 mod risks;
+mod store;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -39,8 +40,8 @@ pub struct CheckOptions {
     pub format: OutputFormat,
 }
 
-/// Runs `pgimbal check`: binds each address, asks every Vault and every other source of a password,
-/// and logs in to each server of every database with every user of that database. Prints each
+/// Runs `pgimbal check`: binds each address, asks the store, every Vault and every other source of a
+/// password, and logs in to each server of every database with every user of that database. Prints each
 /// finding to standard output.
 ///
 /// The exit code is 0 when everything works, 3 when there are warnings only, and 1 when something
@@ -68,6 +69,7 @@ async fn try_all(config: &Config, options: &CheckOptions, report: &Findings) {
     };
     risks::certificates(config, report);
     risks::warn(config, report);
+    store::try_all(config, report).await;
     let users = users(config, options);
     let passwords = Passwords::ask(config, &users, report).await;
     for cluster in &mut clusters {

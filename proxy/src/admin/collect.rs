@@ -13,7 +13,10 @@ use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::{ServerBudgets, ServerStatus};
 use crate::credentials::{CredentialManager, CredentialsStatus};
+use crate::facts::{Facts, FactsStatus};
+use crate::peers::{Peers, PeersSnapshot};
 use crate::topology::{ClusterStatus, Clusters};
 
 pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
@@ -48,6 +51,9 @@ pub struct Collector {
     process: Arc<ProcessStats>,
     clusters: Clusters,
     credentials: CredentialManager,
+    peers: Peers,
+    budgets: ServerBudgets,
+    facts: Facts,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -67,6 +73,9 @@ impl Collector {
             process,
             clusters: Clusters::default(),
             credentials: CredentialManager::idle(),
+            peers: Peers::default(),
+            budgets: ServerBudgets::default(),
+            facts: Facts::alone(),
             known,
         }
     }
@@ -83,6 +92,45 @@ impl Collector {
     #[must_use]
     pub fn with_credentials(self, credentials: CredentialManager) -> Self {
         Self { credentials, ..self }
+    }
+
+    /// The same collector, whose snapshots have the status of these peers; without this call they
+    /// have none.
+    #[must_use]
+    pub fn with_peers(self, peers: Peers) -> Self {
+        Self { peers, ..self }
+    }
+
+    /// The other replicas.
+    #[must_use]
+    pub const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// The same collector, whose snapshots have the budgets of servers; without this call they have
+    /// none.
+    #[must_use]
+    pub fn with_budgets(self, budgets: ServerBudgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The budgets of servers.
+    #[must_use]
+    pub const fn budgets(&self) -> &ServerBudgets {
+        &self.budgets
+    }
+
+    /// The same collector, whose snapshots have the status of the store of these facts; without
+    /// this call that of no store.
+    #[must_use]
+    pub fn with_facts(self, facts: Facts) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// The durable facts of the replicas.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The manager of passwords that rotate.
@@ -122,7 +170,9 @@ impl Collector {
         }
         let clusters = self.clusters.status().await;
         let credentials = self.credentials.status().await;
-        Snapshot { clusters, credentials, ..self.merge(answers) }
+        let peers = self.peers.snapshot();
+        let budgets = self.budgets.status();
+        Snapshot { clusters, credentials, peers, budgets, ..self.merge(answers) }
     }
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
@@ -146,6 +196,9 @@ impl Collector {
             process: self.process.snapshot(),
             clusters: Vec::new(),
             credentials: CredentialsStatus::default(),
+            peers: PeersSnapshot::default(),
+            budgets: Vec::new(),
+            facts: self.facts.status(),
         }
     }
 }
@@ -168,6 +221,12 @@ pub struct Snapshot {
     /// The status of the passwords that rotate; empty when none does, or their task did not answer
     /// within a second.
     pub credentials: CredentialsStatus,
+    /// The other replicas, and what has passed between them.
+    pub peers: PeersSnapshot,
+    /// The budget of each server that a connection was to be opened to.
+    pub budgets: Vec<ServerStatus>,
+    /// The status of the store of the replicas' facts.
+    pub facts: FactsStatus,
 }
 
 impl Snapshot {

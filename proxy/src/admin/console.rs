@@ -6,6 +6,7 @@
 
 mod answer;
 mod averages;
+mod budget;
 mod command;
 mod connection;
 mod connections;
@@ -15,7 +16,9 @@ mod extended;
 mod hint;
 mod nodes;
 mod options;
+mod peers;
 mod renewal;
+mod replicas;
 mod session;
 mod show;
 mod stats;
@@ -25,15 +28,17 @@ use std::sync::Arc;
 
 use pgimbal_config::{Config, ReloadChanges};
 use pgimbal_wire::error::{Severity, SqlState};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::collect::Collector;
 use crate::login::{Authenticated, ConsoleRole};
+use crate::peers::Asked;
 
-use answer::{Fault, Row, notice};
+use answer::{Fault, Notices, Row, notice};
 use averages::Averages;
 use command::Command;
 pub use control::{Control, ControlRequest, MainTaskGone, Pace, ReloadRefused};
+use replicas::RowsAsked;
 
 /// The console: the state that all its sessions share.
 #[derive(Debug)]
@@ -73,20 +78,97 @@ impl Console {
         self.averages.keep(&self.collector).await;
     }
 
-    /// Runs `command` and returns its rows. Notices go to `out`, ahead of the rows.
+    /// Runs `command`, on all replicas when it acts on all, and returns its rows. Notices go to
+    /// `out`, ahead of the rows.
     async fn run(
         &self,
         command: Command,
         role: ConsoleRole,
-        out: &mut Vec<u8>,
+        out: &mut Notices,
     ) -> Result<Vec<Row>, Fault> {
         if command.changes_something() && role != ConsoleRole::Admin {
             let fault = Fault::new(SqlState::INSUFFICIENT_PRIVILEGE, "permission denied");
             let who = "Only the users of admin_users may do this.";
             return Err(fault.hint(who));
         }
+        if !self.has_peers() || !command.acts_on_all() {
+            return self.run_here(command, out).await;
+        }
+        let text = command.to_text();
+        replicas::run_on_all(self.collector.peers(), &text, self.outcome(command), out).await
+    }
+
+    /// Whether there are other replicas, or may be.
+    fn has_peers(&self) -> bool {
+        self.collector.peers().is_on()
+    }
+
+    /// Runs `command` on this replica alone and returns what it said, `ok` when it said nothing.
+    async fn outcome(&self, command: Command) -> Result<String, Fault> {
+        let mut notices = Notices::default();
+        self.run_here(command, &mut notices).await?;
+        let said = notices.texts();
+        Ok(if said.is_empty() { "ok".to_owned() } else { said })
+    }
+
+    /// Serves what other replicas ask, until the process ends. None of it is forwarded again.
+    pub async fn serve_peers(
+        self: Arc<Self>,
+        mut commands: mpsc::Receiver<Asked>,
+        mut rows: mpsc::Receiver<Asked>,
+    ) {
+        loop {
+            let (is_command, asked) = tokio::select! {
+                Some(asked) = commands.recv() => (true, asked),
+                Some(asked) = rows.recv() => (false, asked),
+                else => return,
+            };
+            let console = Arc::clone(&self);
+            tokio::spawn(async move {
+                let answer = match is_command {
+                    true => console.command_of_peer(&asked).await,
+                    false => console.rows_for_peer(&asked.body).await,
+                };
+                // The peer may have gone.
+                let _ = asked.reply.send(answer);
+            });
+        }
+    }
+
+    async fn command_of_peer(&self, asked: &Asked) -> Result<Vec<u8>, String> {
+        let command = match command::parse(&asked.body).as_deref() {
+            Ok([command]) if command.acts_on_all() => command.clone(),
+            Ok(_) => return Err("this command is not for all replicas".to_owned()),
+            Err(fault) => return Err(fault.log_text().to_owned()),
+        };
+        let shown = command.to_string();
+        let done = self.outcome(command).await;
+        let result = done.as_ref().map_or_else(|fault| fault.log_text(), |_| "ok");
+        tracing::info!(from = %asked.from, command = shown, result, "console of another replica");
+        Ok(replicas::outcome(done))
+    }
+
+    async fn rows_for_peer(&self, body: &[u8]) -> Result<Vec<u8>, String> {
+        let asked: RowsAsked = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let table = match command::parse(asked.show.as_bytes()).as_deref() {
+            Ok([Command::Show(table)]) => *table,
+            _ => return Err("this version has no such table".to_owned()),
+        };
+        let mut notices = Notices::default();
+        let rows = self.show(table, &mut notices).await;
+        Ok(replicas::page(table.columns(), rows, asked.skip, &notices))
+    }
+
+    /// Runs `command`, whose user may, on this replica alone.
+    async fn run_here(&self, command: Command, out: &mut Notices) -> Result<Vec<Row>, Fault> {
         match command {
             Command::Show(table) => Ok(self.show(table, out).await),
+            Command::ShowAll(table) => {
+                let here = self.show(table, out).await;
+                let show = Command::Show(table).to_string();
+                let table = (&*show, table.columns());
+                Ok(replicas::show_all(self.collector.peers(), table, here, out).await)
+            }
             Command::Reload => self.reload(out).await,
             Command::Shutdown(pace) => {
                 self.control.shutdown(pace).await?;
@@ -106,7 +188,7 @@ impl Console {
     }
 
     /// A reload's outcome goes into notices, because the answer has no rows, as PgBouncer's.
-    async fn reload(&self, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
+    async fn reload(&self, out: &mut Notices) -> Result<Vec<Row>, Fault> {
         let reloaded = self.control.reload().await?.map_err(|refused| {
             Fault::new(SqlState::CONFIG_FILE_ERROR, refused.to_string())
                 .hint("Nothing was changed. Correct the configuration and say RELOAD again.")

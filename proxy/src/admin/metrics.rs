@@ -4,8 +4,11 @@
 //! as long as its pool. Nothing is registered globally, and nothing is kept from one page to the
 //! next.
 
+mod budget;
 mod clusters;
 mod credentials;
+mod facts;
+mod peers;
 mod pools;
 mod process;
 mod sample;
@@ -31,8 +34,11 @@ pub fn render(snapshot: &Snapshot) -> String {
     metrics::with_local_recorder(&recorder, || {
         process::record(snapshot);
         pools::record(&pools, &counted);
+        budget::record(&snapshot.budgets);
         clusters::record(&snapshot.clusters);
         credentials::record(&snapshot.credentials);
+        peers::record(&snapshot.peers);
+        facts::record(&snapshot.facts);
     });
     let mut page = recorder.handle().render();
     text::waits(&mut page, &counted);

@@ -10,16 +10,18 @@ use pgimbal_auth::source::{Source, Sources};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
 use pgimbal_pooler::server::credential::CredentialEvent;
-use tokio::sync::{mpsc, oneshot};
+use pgimbal_replicas::document::Document;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
+use super::cache_file::CacheFile;
 use super::fetch::{Fetched, Fetches, Verifier, Verifiers};
 use super::mismatch::{MismatchBudgets, RefetchReply, Refetched, Unavailable};
 use super::role::{Effects, Role, SourceListener, role_settings};
 use super::server_logins::{LoginOutcome, NoPassword, OfferReply};
 use super::shared::Shared;
-use super::state_files::StateFiles;
 use super::status::{CredentialsStatus, NotRevoked, Refreshed, RevokeReply, UnknownRole};
+use crate::facts::Facts;
 use crate::pending_logins::Subnet;
 
 /// How long a name that the source does not know is not fetched again.
@@ -84,7 +86,15 @@ pub(super) struct Task {
     queue: RoleQueue,
     fetches: Fetches,
     verifiers: Verifiers,
-    files: StateFiles,
+    cache: CacheFile,
+    facts: Facts,
+    published: watch::Receiver<Arc<Document>>,
+    /// The document as far as the roles know it.
+    known: Arc<Document>,
+    /// Roles whose history the document may lack.
+    unshared: BTreeSet<Arc<str>>,
+    /// Operators who are answered when the store has what is unshared.
+    revoked: Vec<RevokeReply>,
     budgets: MismatchBudgets,
     /// Names that their source does not know, and until when they are not fetched again.
     unknown: HashMap<Box<str>, Instant>,
@@ -98,22 +108,24 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Makes the task and reads the state files. `commands` is the weak end of the channel that
+    /// Makes the task and reads the password cache. `commands` is the weak end of the channel that
     /// [`Self::run`] receives from, for listeners to sources.
     pub(super) fn new(
         config: Arc<Config>,
         sources: Sources,
-        salts: SaltKey,
+        facts: Facts,
         notify: Notify,
         shared: Arc<Shared>,
         commands: mpsc::WeakUnboundedSender<Command>,
     ) -> Self {
         shared.set_fetch_limit(fetch_limit(&config));
-        let files = StateFiles::load(&config.credentials);
+        let cache = CacheFile::load(&config.credentials);
+        let mut published = facts.document();
+        let known = Arc::clone(&published.borrow_and_update());
         Self {
             config,
             sources,
-            salts,
+            salts: facts.salt_key(),
             notify,
             shared,
             commands,
@@ -121,7 +133,12 @@ impl Task {
             queue: RoleQueue::default(),
             fetches: Fetches::default(),
             verifiers: Verifiers::default(),
-            files,
+            cache,
+            facts,
+            published,
+            known,
+            unshared: BTreeSet::new(),
+            revoked: Vec::new(),
             budgets: MismatchBudgets::new(),
             unknown: HashMap::new(),
             unavailable: BTreeMap::new(),
@@ -151,7 +168,8 @@ impl Task {
                     Ok(verifier) => self.handle_verifier(verifier),
                     Err(panic) => tracing::error!("a verifier could not be made: {panic}"),
                 },
-                Some(()) = self.files.saved() => {}
+                Some(()) = self.cache.saved() => {}
+                Ok(()) = self.published.changed() => self.handle_document(),
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -175,8 +193,9 @@ impl Task {
                 let _ = reply.send(());
             }
         }
-        self.files.save(&self.roles, now.instant);
-        let wake = [self.queue.next_timer(), self.files.wake_at()].into_iter().flatten().min();
+        self.cache.save(&self.roles, now.instant);
+        self.share();
+        let wake = [self.queue.next_timer(), self.cache.wake_at()].into_iter().flatten().min();
         wake.unwrap_or(now.instant + IDLE)
     }
 
@@ -189,7 +208,7 @@ impl Task {
         if role.leaves_at().is_some_and(|at| at <= now.instant) {
             if !self.shared.is_in_use(name) {
                 self.drop_role(name);
-                return self.files.forget(name);
+                return self.forget(name);
             }
             role.mark_used(now.instant);
         }
@@ -231,7 +250,8 @@ impl Task {
             }
         }
         if effects.is_state_changed {
-            self.files.changed();
+            self.cache.changed();
+            self.unshared.insert(Arc::clone(name));
         }
         if let Some(sent) = effects.fetch_sent {
             self.shared.record_fetch(sent.elapsed());
@@ -244,6 +264,80 @@ impl Task {
         if let Some(role) = self.roles.get_mut(user) {
             let (name, effects) = (Arc::clone(role.name()), change(role));
             self.apply(&name, effects);
+        }
+    }
+
+    /// Gives the document what it lacks of the roles' histories. Not before the deployment's salt is
+    /// known: verifiers with another one are of no use to anybody.
+    fn share(&mut self) {
+        if self.unshared.is_empty() && self.revoked.is_empty() {
+            return;
+        }
+        if !self.facts.is_key_known() {
+            for reply in self.revoked.drain(..) {
+                let _ = reply.send(Err(self.facts.not_read().into()));
+            }
+            return;
+        }
+        let names = std::mem::take(&mut self.unshared);
+        let roles = names.iter().filter_map(|name| self.roles.get_key_value(name));
+        let records: Vec<_> = roles
+            .filter(|(_, role)| role.is_kept())
+            .map(|(name, role)| (Arc::clone(name), role.history()))
+            .collect();
+        let change = self.facts.add(|document, _| {
+            records.into_iter().for_each(|(name, record)| document.merge_user(&name, record));
+        });
+        let replies = std::mem::take(&mut self.revoked);
+        if !replies.is_empty() {
+            let facts = self.facts.clone();
+            tokio::spawn(async move {
+                let stored = facts.stored(change).await;
+                for reply in replies {
+                    // The operator may have gone.
+                    let _ = reply.send(stored.clone().map_err(NotRevoked::from));
+                }
+            });
+        }
+    }
+
+    /// Takes over what the document says that the roles do not know.
+    fn handle_document(&mut self) {
+        let document = Arc::clone(&self.published.borrow_and_update());
+        let before = std::mem::replace(&mut self.known, Arc::clone(&document));
+        let salts = self.facts.salt_key();
+        if salts.salt(b"") != self.salts.salt(b"") {
+            self.salts = salts;
+            self.follow_salts();
+        }
+        for (name, record) in document.users() {
+            if before.user(name) == Some(record) {
+                continue;
+            }
+            if !record.is_empty() {
+                self.ensure(name);
+            }
+            self.change(name, |role| role.merge(record, moment()));
+        }
+    }
+
+    /// Makes the verifiers of all roles anew, with the salt that the deployment has.
+    fn follow_salts(&mut self) {
+        let names: Vec<Arc<str>> = self.roles.keys().cloned().collect();
+        let document = Arc::clone(&self.known);
+        for name in names {
+            self.reconfigure(&name);
+            if let Some(record) = document.user(&name) {
+                self.change(&name, |role| role.merge(record, moment()));
+            }
+        }
+    }
+
+    /// Forgets the passwords of a user that is gone.
+    fn forget(&mut self, name: &str) {
+        self.cache.forget(name);
+        if self.known.user(name).is_some_and(|record| !record.is_empty()) {
+            self.facts.add(|document, _| document.forget_user(name));
         }
     }
 
@@ -297,26 +391,33 @@ impl Task {
         (self.config, self.sources) = (config, sources);
         self.shared.set_fetch_limit(fetch_limit(&self.config));
         let names: Vec<Arc<str>> = self.roles.keys().cloned().collect();
-        for name in names {
-            self.queue.touch(&name, &self.roles);
-            let Some(user) = self.config.user(&name) else { continue };
-            let Some(source) = self.sources.of_user(&name, &user) else { continue };
-            let listener = self.listen(&name, &source);
-            let settings = role_settings(&self.config, &name, &user, &self.salts);
-            let Some(role) = self.roles.get_mut(&name) else { continue };
-            let effects = role.reconfigure(source, settings, moment());
-            role.set_listener(listener);
-            self.apply(&name, effects);
-        }
+        names.iter().for_each(|name| self.reconfigure(name));
         self.follow_config();
+    }
+
+    /// Applies the configuration and the salts to a role.
+    fn reconfigure(&mut self, name: &Arc<str>) {
+        self.queue.touch(name, &self.roles);
+        let Some(user) = self.config.user(name) else { return };
+        let Some(source) = self.sources.of_user(name, &user) else { return };
+        let listener = self.listen(name, &source);
+        let settings = role_settings(&self.config, name, &user, &self.salts);
+        let Some(role) = self.roles.get_mut(name) else { return };
+        let effects = role.reconfigure(source, settings, moment());
+        role.set_listener(listener);
+        self.apply(name, effects);
     }
 
     /// Makes and drops roles as the configuration wants.
     fn follow_config(&mut self) {
         let config = Arc::clone(&self.config);
-        let remembered = self.files.users();
-        let listed = config.users.keys().filter(|name| *name != WILDCARD).cloned();
-        for name in listed.chain(remembered) {
+        let known = Arc::clone(&self.known);
+        let remembered = known.users().filter(|(_, record)| !record.is_empty());
+        let listed = config.users.keys().map(String::as_str).filter(|name| *name != WILDCARD);
+        for name in listed.chain(remembered.map(|(name, _)| name)) {
+            self.ensure(name);
+        }
+        for name in self.cache.users() {
             self.ensure(&name);
         }
         let is_inline = |user: &UserConfig| user.source() == SourceConfig::Inline;
@@ -355,11 +456,12 @@ impl Task {
         let now = moment();
         let source = self.sources.of_user(name, user)?;
         let settings = role_settings(&self.config, name, user, &self.salts);
-        let history = self.files.history(name);
+        let known = Arc::clone(&self.known);
+        let history = known.user(name);
         let mut role =
             Role::new(name, Arc::clone(&source), settings, history, self.epoch, now.instant);
         let restored: Vec<Effects> =
-            self.files.passwords(name).iter().map(|cached| role.restore(cached, now)).collect();
+            self.cache.passwords(name).iter().map(|cached| role.restore(cached, now)).collect();
         let name = Arc::clone(role.name());
         role.set_listener(self.listen(&name, &source));
         self.roles.insert(Arc::clone(&name), role);
@@ -436,19 +538,22 @@ impl Task {
             let _ = reply.send(Err(NotRevoked::Unknown(UnknownRole)));
             return;
         }
-        self.change(user, |role| role.revoke_old(reply));
+        let known = self.known.user(user).cloned().unwrap_or_default();
+        self.change(user, |role| role.revoke_old(&known, reply));
         self.finish_revoking(user);
     }
 
     /// Operators are told only when a restart cannot undo the revoke.
     fn finish_revoking(&mut self, user: &str) {
+        let known = self.known.user(user).cloned().unwrap_or_default();
         let Some(role) = self.roles.get_mut(user) else { return };
-        let replies = role.finish_revoking();
+        let replies = role.finish_revoking(&known);
         if replies.is_empty() {
             return;
         }
         self.shared.publish(user, role.account(self.config.clients.auth_type));
-        replies.into_iter().for_each(|reply| self.files.changed_for(reply));
+        self.unshared.insert(Arc::clone(role.name()));
+        self.revoked.extend(replies);
     }
 
     /// A client of `user` has shown a password that fits none. `reply` is answered after the next

@@ -119,6 +119,10 @@ pub(super) struct Role {
     fetch_error: Option<SourceError>,
     /// Number of verifiers that are being derived.
     deriving: usize,
+    /// Numbers of the passwords of the password cache whose verifiers are being derived.
+    restoring: Vec<u32>,
+    /// When another replica last told something new of the user's passwords.
+    told_at: Instant,
     /// The ErrorResponse body that workers were told because no server connection can be opened.
     lockout: Option<Arc<[u8]>>,
     /// Nodes of which the log has already said that no password works there.
@@ -141,7 +145,7 @@ impl Role {
     ) -> Self {
         let RoleSettings { is_listed, grace, poll_interval, salt_parameters, extra } = settings;
         let accepted = match history {
-            Some(record) => AcceptedPasswords::of_record(record, Some(salt_parameters), extra),
+            Some(record) => AcceptedPasswords::of_record(record, salt_parameters, extra),
             None => AcceptedPasswords::new(salt_parameters, extra),
         };
         let is_served = accepted.generations().next().is_some();
@@ -165,6 +169,8 @@ impl Role {
             last_fetch: None,
             fetch_error: None,
             deriving: 0,
+            restoring: Vec::new(),
+            told_at: now,
             lockout: None,
             refusing_nodes: Vec::new(),
             logged: Vec::new(),
@@ -178,6 +184,7 @@ impl Role {
         let password = cached.password().clone();
         let number = self.rotation.remember(password, cached.rotated_at(), now);
         self.is_served = true;
+        self.restoring.push(number);
         let verifiers = self.request_verifier(number, now.instant).into_iter().collect();
         Effects { verifiers, ..Effects::default() }
     }
@@ -216,7 +223,7 @@ impl Role {
                 self.accepted.generations().map(|(number, _)| number).collect();
             known.sort_unstable();
             let record = self.accepted.record();
-            self.accepted = AcceptedPasswords::of_record(&record, Some(salt_parameters), extra);
+            self.accepted = AcceptedPasswords::of_record(&record, salt_parameters, extra);
             let requests =
                 known.into_iter().filter_map(|number| self.request_verifier(number, now.instant));
             verifiers.extend(requests);
@@ -283,7 +290,23 @@ impl Role {
         self.older.as_ref().and_then(|(_, older)| older.clone())
     }
 
-    /// The record for the history file, which has verifiers only.
+    /// Takes over what the document says of the user: passwords that other replicas have seen, and
+    /// what was revoked. When one of them is newer than the source's, the source is asked at once.
+    pub(super) fn merge(&mut self, record: &HistoryRecord, now: Moment) -> Effects {
+        let rotation = &mut self.rotation;
+        let number = || rotation.take_number();
+        if !self.accepted.merge(record, self.grace, now.wall, number) {
+            return Effects { is_state_changed: true, ..Effects::default() };
+        }
+        self.told_at = now.instant;
+        self.is_served |= self.accepted.generations().next().is_some();
+        if self.accepted.is_behind() && self.fetch.is_none() {
+            self.rotation.schedule.request_fetch(FetchCause::Order, now.instant);
+        }
+        Effects { is_account_changed: true, is_state_changed: true, ..Effects::default() }
+    }
+
+    /// The record for the document, which has verifiers only.
     pub(super) fn history(&self) -> HistoryRecord {
         self.accepted.record()
     }
@@ -353,21 +376,22 @@ impl Role {
         Ok(())
     }
 
-    /// Drops all accepted generations but the newest (REVOKE OLD). [`Self::finish_revoking`]
-    /// returns `reply` when that is complete.
-    pub(super) fn revoke_old(&mut self, reply: RevokeReply) -> Effects {
-        self.accepted.revoke_old();
+    /// Drops all accepted generations but the newest, and those that are in `known`, the user's
+    /// record in the document (REVOKE OLD). [`Self::finish_revoking`] returns `reply` when that is
+    /// complete.
+    pub(super) fn revoke_old(&mut self, known: &HistoryRecord, reply: RevokeReply) -> Effects {
+        self.accepted.revoke_old(known);
         self.revoking.push(reply);
         Effects { is_account_changed: true, is_state_changed: true, ..Effects::default() }
     }
 
     /// The operators whose revocation is complete, to be answered when it is written. Empty while a
     /// verifier is being derived, because the password that it replaces must be revoked too.
-    pub(super) fn finish_revoking(&mut self) -> Vec<RevokeReply> {
+    pub(super) fn finish_revoking(&mut self, known: &HistoryRecord) -> Vec<RevokeReply> {
         if self.deriving > 0 || self.revoking.is_empty() {
             return Vec::new();
         }
-        self.accepted.revoke_old();
+        self.accepted.revoke_old(known);
         std::mem::take(&mut self.revoking)
     }
 
@@ -442,6 +466,9 @@ impl Role {
                 {
                     status::log_contradicted(&self.name, &self.source.location());
                 }
+                if sent > self.told_at && self.accepted.confirm(now.wall) {
+                    (effects.is_account_changed, effects.is_state_changed) = (true, true);
+                }
                 effects.fetch_sent = Some(sent);
             }
             Learned::Ignored => {}
@@ -506,7 +533,17 @@ impl Role {
 
     fn accept(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
         let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
-        self.accepted.learn(number, rotated_at, keys, wall);
+        let restored = self.restoring.iter().position(|restored| *restored == number);
+        let is_accepted = match restored {
+            Some(at) => {
+                self.restoring.swap_remove(at);
+                self.accepted.restore(number, rotated_at, keys, wall)
+            }
+            None => self.accepted.learn(number, rotated_at, keys, wall),
+        };
+        if !is_accepted && restored.is_none() && self.is_first("revoked") {
+            status::log_revoked(&self.name, &self.source.location());
+        }
         self.accepted.handle_timeout(self.grace, wall);
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::dial::DialError;
+use crate::facts::NotStored;
 
 /// The state of every user whose password rotates, at one moment. Empty when the task has not
 /// answered in time.
@@ -85,24 +86,22 @@ pub struct FetchCounts {
 pub struct UnknownRole;
 
 /// The reason for which REVOKE OLD has not revoked a user's old passwords for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRevoked {
     /// There is no such user with a password that rotates; nothing was revoked.
     #[error(transparent)]
     Unknown(#[from] UnknownRole),
-    /// Clients are refused with the old passwords from now on, but the history file could not be
-    /// written: a restart would bring them back.
-    #[error(
-        "refused from now on, but the history could not be written: a restart brings them back"
-    )]
-    NotKept,
+    /// Clients are refused with the old passwords from now on, here and at the replicas that are
+    /// reached, but a restart of all would bring them back.
+    #[error("refused from now on, but {0}: a restart brings them back")]
+    NotKept(#[from] NotStored),
 }
 
 /// The result of a fetch that an operator has ordered (REFRESH).
 pub type Refreshed = Result<(), SourceError>;
 
-/// The channel on which an operator who revokes passwords is answered, once the history is written
-/// or could not be.
+/// The channel on which an operator who revokes passwords is answered, once the store has it or
+/// could not be written.
 pub(super) type RevokeReply = oneshot::Sender<Result<(), NotRevoked>>;
 
 type Counts = HashMap<Box<str>, HashMap<u32, Arc<Count>>>;
@@ -243,6 +242,15 @@ pub(super) fn log_contradicted(user: &str, source: &str) {
         user,
         "{source}: still says the password that the server refuses: another system has changed it \
          in PostgreSQL (ALTER ROLE), or the source lags"
+    );
+}
+
+/// Logs that the source's newest password was revoked, so that clients cannot show it.
+pub(super) fn log_revoked(user: &str, source: &str) {
+    warn!(
+        user,
+        "{source}: returns a password that an operator has revoked (REVOKE OLD): clients are \
+         refused with it until the source has another one"
     );
 }
 

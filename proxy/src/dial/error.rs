@@ -133,6 +133,11 @@ impl DialError {
         Self::new(target, Some(address), DialFault::WrongNode(why))
     }
 
+    /// The server has let pgimbal in, and then did not answer its question.
+    pub(crate) fn no_answer(target: &Target, address: &Address) -> Self {
+        Self::new(target, Some(address), DialFault::Closed)
+    }
+
     /// Whether the server cannot be reached or accepts no connections now (57P03, 57P01, 57P02), so
     /// that another node of its cluster may serve instead. `false` for faults that another node
     /// would have too: of TLS, of the password or of the configuration.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgimbal_pooler::session::drain::DrainTime;
+use pgimbal_pooler::session::drain::time::DrainTime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 

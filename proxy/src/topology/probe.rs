@@ -124,7 +124,20 @@ pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<ProbeRepl
 }
 
 async fn ask_once(conversation: &mut Conversation) -> Result<ProbeReply, ProbeFault> {
-    encode::query(&mut conversation.outbox, QUESTION.as_bytes());
+    query(conversation, QUESTION, parse_row).await
+}
+
+/// Runs a simple query that has one row, which `parse` reads, on a connection on which nothing is
+/// under way. The caller limits the time.
+///
+/// # Errors
+/// [`ProbeFault`] as for [`ask`].
+pub(crate) async fn query<T>(
+    conversation: &mut Conversation,
+    question: &str,
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> Result<T, ProbeFault> {
+    encode::query(&mut conversation.outbox, question.as_bytes());
     conversation.send().await.map_err(Broken::Io)?;
     let mut answer = None;
     loop {
@@ -132,7 +145,7 @@ async fn ask_once(conversation: &mut Conversation) -> Result<ProbeReply, ProbeFa
         let body = conversation.body(total);
         match tag {
             backend::DATA_ROW => {
-                answer = Some(parse_row(body).ok_or(ProbeFault::Malformed("its values")));
+                answer = Some(parse(body).ok_or(ProbeFault::Malformed("its values")));
             }
             backend::ERROR_RESPONSE => {
                 let fault = refused(body)?;
@@ -194,7 +207,7 @@ fn parse_row(body: &[u8]) -> Option<ProbeReply> {
 }
 
 /// The values of a DataRow that has exactly `N`, none of them NULL.
-fn values<const N: usize>(body: &[u8]) -> Option<[&str; N]> {
+pub(crate) fn values<const N: usize>(body: &[u8]) -> Option<[&str; N]> {
     let (count, mut rest) = body.split_first_chunk::<2>()?;
     if usize::from(u16::from_be_bytes(*count)) != N {
         return None;

@@ -1,6 +1,5 @@
 //! A cluster of the configuration, with what its probers need.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +37,6 @@ pub(crate) struct ClusterSpec {
     pub(crate) options: Options,
     /// Time limit of a probe.
     pub(crate) probe_timeout: Duration,
-    /// The directory of the cluster's file; `None` when nothing outlives a restart.
-    pub(crate) state_dir: Option<PathBuf>,
     /// The role that probes the nodes.
     pub(crate) user: Box<str>,
     /// The probing role's password; `None` when none is known, or a source provides it.
@@ -86,7 +83,6 @@ fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterS
             max_lag: cluster.replica_max_lag,
         },
         probe_timeout: cluster.probe_timeout,
-        state_dir: config.credentials.state_dir.clone(),
         role: rotates.then(|| user.as_str().into()),
         password: cluster.probe_password.clone().or_else(own),
         database: cluster.probe_database.as_str().into(),

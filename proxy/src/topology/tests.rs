@@ -102,7 +102,6 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
             max_lag: None,
         },
         probe_timeout: Duration::from_millis(300),
-        state_dir: None,
         user: "probe".into(),
         password: None,
         role: None,
@@ -276,19 +275,27 @@ async fn failover_the_operator_reaches_a_cluster_by_name_and_a_reload_keeps_what
 }
 
 #[tokio::test]
-async fn failover_a_history_that_could_not_be_stored_is_stored_later() {
+async fn failover_what_a_replica_shares_counts_at_the_others() {
     let node = FakeNode::start(PRIMARY, 1);
-    let state = std::env::temp_dir().join(format!("pgimbal-unstored-{}", std::process::id()));
-    // A file stands where the directory is to be.
-    std::fs::write(&state, "").expect("a file");
-    let spec = ClusterSpec { state_dir: Some(state.clone()), ..spec(vec![node.spec("a")]) };
-    let (clusters, _told) = clusters(vec![spec]);
+    let (clusters, _told) = clusters(vec![spec(vec![node.spec("a")])]);
     until(&clusters, "a is found", |view| writes_to(view) == Some(0)).await;
-    std::fs::remove_file(&state).expect("removed");
-    let end = Instant::now() + 2 * SOON;
-    while !state.join("cluster-main.json").exists() {
-        assert!(Instant::now() < end, "it is not tried again");
-        sleep(Duration::from_millis(20)).await;
-    }
-    std::fs::remove_dir_all(&state).expect("removed");
+    let facts = clusters.inner.read().expect("the clusters").facts.clone();
+    let elsewhere = Facts::alone();
+    elsewhere.merge_from_peer(&facts.document().borrow().to_bytes()).expect("a document");
+    let tell = || facts.merge_from_peer(&elsewhere.document().borrow().to_bytes()).expect("merged");
+    elsewhere.add(|document, by| _ = document.cluster_mut("main").set_hold(true, by));
+    tell();
+    let held = |view: &View| matches!(view.writes, Writes::Held(HoldReason::Operator));
+    until(&clusters, "it is held", held).await;
+    elsewhere.add(|document, by| _ = document.cluster_mut("main").set_hold(false, by));
+    tell();
+    until(&clusters, "it goes on", |view| writes_to(view) == Some(0)).await;
+    // A promotion was seen elsewhere: this primary is an old one.
+    let system =
+        facts.document().borrow().cluster("main").and_then(|c| c.history()).expect("one").system;
+    elsewhere.add(|document, _| _ = document.cluster_mut("main").see(system, 2));
+    tell();
+    until(&clusters, "it is not written to", |view| writes_to(view).is_none()).await;
+    clusters.hold("main").await.expect("held");
+    assert!(facts.document().borrow().cluster("main").is_some_and(|cluster| cluster.is_held()));
 }

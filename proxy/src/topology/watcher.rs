@@ -12,26 +12,21 @@ use pgimbal_pooler::topology::{
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::OperatorError;
-use super::cluster_file::ClusterFile;
+use super::decisions::Decisions;
 use super::names;
 use super::prober::{self, ProberMessage, Question};
 use super::spec::{ClusterSpec, NodeSource};
 use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use crate::credentials::CredentialManager;
+use crate::facts::Facts;
 
 /// Limit of the changes of primary that are shown; the topology keeps as many.
 const FAILOVERS: usize = 64;
 /// Time after a change of primary within which effects on clients are counted for it.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
-/// Time for which the watcher waits for the disk; a slower disk must not keep clients from the new
-/// primary.
-const STORE_TIME: Duration = Duration::from_millis(200);
-/// Pause before what could not be stored is written again.
-const STORE_AGAIN: Duration = Duration::from_secs(5);
 /// Longest sleep of the watcher when no time limit is due.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -92,10 +87,7 @@ pub(super) struct Watcher {
     shared: Arc<SharedCluster>,
     credentials: CredentialManager,
     topology: Topology,
-    memory: Option<ClusterFile>,
-    stored: Remembered,
-    /// The state that could not be stored, and the time at which it is written again.
-    unstored: Option<(Remembered, Instant)>,
+    decisions: Decisions,
     publish: watch::Sender<Arc<View>>,
     probers: Vec<Option<mpsc::Sender<Question>>>,
     monitor: Vec<Option<bool>>,
@@ -118,26 +110,20 @@ impl Drop for Watcher {
 }
 
 impl Watcher {
-    /// Makes the watcher of the cluster `spec`, and reads the state that the cluster's file has
-    /// kept; a file that cannot be read is logged, and the state begins empty. It begins to watch
-    /// in [`Self::run`]; the look-ups of its DNS name begin at once.
+    /// Makes the watcher of the cluster `spec`, with what the facts say of it. It begins to watch in
+    /// [`Self::run`]; the look-ups of its DNS name begin at once.
     pub(super) fn new(
         spec: ClusterSpec,
         listener: ViewListener,
         shared: Arc<SharedCluster>,
         credentials: CredentialManager,
+        facts: Facts,
     ) -> Self {
-        let memory = spec.state_dir.as_deref().map(|dir| ClusterFile::new(dir, &spec.name));
-        let stored = memory.as_ref().map_or_else(Remembered::default, |memory| {
-            memory.read().unwrap_or_else(|error| {
-                let path = memory.path().display();
-                warn!(cluster = %spec.name, "{path} cannot be read, so an old primary may be \
-                    believed until the new one is seen: {error}");
-                Remembered::default()
-            })
-        });
         let now = Instant::now();
-        let topology = Topology::new(spec.options.clone(), spec.listed(), stored.clone(), now);
+        let mut decisions = Decisions::new(Arc::clone(&spec.name), facts);
+        let mut topology =
+            Topology::new(spec.options.clone(), spec.listed(), Remembered::default(), now);
+        decisions.follow(&mut topology, now);
         let (publish, _) = watch::channel(topology.view());
         let mut watcher = Self {
             spec,
@@ -145,9 +131,7 @@ impl Watcher {
             shared,
             credentials,
             topology,
-            memory,
-            stored,
-            unstored: None,
+            decisions,
             publish,
             probers: Vec::new(),
             monitor: Vec::new(),
@@ -189,19 +173,22 @@ impl Watcher {
                 Some(nodes) = self.found.1.recv() => {
                     self.topology.set_nodes(nodes, Instant::now());
                 }
+                () = self.decisions.changed() => {
+                    self.decisions.follow(&mut self.topology, Instant::now());
+                }
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
     }
 
-    /// Acts on what was learned: probes, log, file, and the view last, so that it is stored before
+    /// Acts on what was learned: probes, log, facts, and the view last, so that it is stored before
     /// a worker acts on it.
     async fn step(&mut self) {
         self.ask();
         while let Some(event) = self.topology.poll_event() {
             self.tell(&event);
         }
-        self.store().await;
+        self.decisions.share(&self.topology).await;
         let view = self.topology.view();
         if self.publish.borrow().version != view.version {
             if view.primary().is_none() {
@@ -286,13 +273,18 @@ impl Watcher {
         match request {
             Request::Hold(reply) => {
                 self.topology.hold(now);
-                let _ = reply.send(());
+                self.decisions.set_hold(true, reply, ());
             }
             Request::Resume(reply) => {
-                let _ = reply.send(self.topology.resume(now));
+                let was_held = self.topology.resume(now);
+                self.decisions.set_hold(false, reply, was_held);
             }
             Request::Adopt(name, reply) => {
-                let _ = reply.send(self.adopt(&name, now));
+                let adopted = self.adopt(&name, now);
+                match adopted {
+                    Ok(()) => self.decisions.adopt(&self.topology, reply, Ok(())),
+                    Err(error) => _ = reply.send(Err(error)),
+                }
             }
             Request::Status(reply) => {
                 let _ = reply.send(self.status(now));
@@ -311,7 +303,6 @@ impl Watcher {
 
     fn follow(&mut self, spec: ClusterSpec, now: Instant) {
         let same_source = spec.source == self.spec.source;
-        self.memory = spec.state_dir.as_deref().map(|dir| ClusterFile::new(dir, &spec.name));
         let nodes = spec.listed();
         self.spec = spec;
         self.topology.reconfigure(self.spec.options.clone(), nodes, now);
@@ -377,28 +368,6 @@ impl Watcher {
         };
         change.failover.counts = Counts::of(&self.shared).since(change.base);
         change.settled = now >= change.settles;
-    }
-
-    /// Stores what must outlive the process, when it has changed.
-    async fn store(&mut self) {
-        let remembered = self.topology.remembered();
-        let now = Instant::now();
-        let waits = |(tried, again): &(_, _)| *tried == remembered && now < *again;
-        let due = remembered != self.stored && !self.unstored.as_ref().is_some_and(waits);
-        let Some(memory) = self.memory.clone().filter(|_| due) else { return };
-        let wanted = remembered.clone();
-        self.unstored = Some((wanted.clone(), now + STORE_AGAIN));
-        let path = memory.path().display().to_string();
-        let writing = tokio::task::spawn_blocking(move || memory.write(&remembered));
-        let cluster = &self.spec.name;
-        match timeout(STORE_TIME, writing).await {
-            Ok(Ok(Err(error))) => warn!(cluster = %cluster, "{path} cannot be written: {error}"),
-            Err(_) => warn!(cluster = %cluster, "{path}: the disk is slow, nobody waits for it"),
-            Ok(_) => {
-                self.stored = wanted;
-                self.unstored = None;
-            }
-        }
     }
 
     fn status(&mut self, now: Instant) -> ClusterStatus {

@@ -37,6 +37,7 @@ fn run(worker: &Rc<Worker>, action: Action) {
         Action::Cancel(server) => server_task::send_cancel(worker, server),
         Action::Give(server, to) => migration::give(worker, server, to),
         Action::Ask(pool, of) => migration::ask(worker, pool, of),
+        Action::AskForIdle(of) => migration::ask_for_idle(worker, of),
         Action::Cut(server) => idle_servers::cut(&mut worker.state_mut(), server),
         Action::ProbeHint(cluster, probe_hint) => {
             let state = worker.state();

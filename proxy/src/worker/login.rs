@@ -10,9 +10,9 @@ use pgimbal_pooler::topology::Writes;
 use pgimbal_wire::error::{Report, SqlState};
 
 use super::actions::run_actions;
-use super::cancels::Delivery;
 use super::message::{Accepted, Message, Origin};
 use super::migrant::{LoggedInClient, Migrant};
+use super::peer_cancels::{self, Shown};
 use super::shared::Worker;
 use super::start::start_session;
 use crate::admin::collect::{Connected, LoginResult, Refusal};
@@ -191,22 +191,21 @@ fn server_of(worker: &Worker, user: &str, database: &str) -> Option<Target> {
     Some(target.at(node.host.clone(), node.port))
 }
 
-/// Hands a cancel request to all workers, of which one may have the session, and waits until it
-/// has been dealt with.
+/// Has a cancel request delivered, here or by another replica, and waits until it has been dealt
+/// with.
 async fn forward_cancel(worker: &Worker, process_id: u32, secret: Box<[u8]>, peer: Peer) {
-    let (keys, from) = (&worker.common().cancel_keys, peer.subnet());
+    let common = worker.common();
+    let (keys, from) = (&common.cancel_keys, peer.subnet());
     if !keys.allows(from, Instant::now()) {
         return;
     }
-    let secret: Arc<[u8]> = secret.into();
-    let (delivery, delivered) = Delivery::new();
-    for to in worker.common().workers.iter() {
-        let (secret, delivery) = (Arc::clone(&secret), delivery.clone());
-        // A worker that has ended has no sessions.
-        let _ = to.send(Message::Cancel { process_id, secret, delivery });
-    }
-    drop(delivery);
-    if !delivered.wait().await && keys.record_wrong(from, Instant::now()) {
+    let address = match peer {
+        Peer::Tcp(address) => Some(address.ip()),
+        Peer::Unix => None,
+    };
+    let key = (process_id, secret);
+    let shown = peer_cancels::deliver(&common.workers, &common.peers, key, address).await;
+    if shown == Shown::Wrong && keys.record_wrong(from, Instant::now()) {
         tracing::warn!(
             peer = address_of(peer),
             "too many cancel requests with wrong keys; those from this address are passed \

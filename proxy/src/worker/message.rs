@@ -8,7 +8,7 @@ use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_pooler::server::migration::Migration;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
-use pgimbal_pooler::session::drain::DrainTime;
+use pgimbal_pooler::session::drain::time::DrainTime;
 use pgimbal_pooler::topology::View;
 use tokio::sync::mpsc;
 
@@ -48,6 +48,9 @@ pub enum Message {
         /// The worker that asks.
         by: WorkerId,
     },
+    /// Another worker's clients wait for a connection to a server whose budget is used up: an idle
+    /// one to it is to be closed.
+    AskForIdle,
     /// An idle server connection of another worker is handed to this one, which had asked for it.
     MigrateIn(Box<Moved>),
     /// The nodes of a cluster, or the node that writes go to, have changed; from the cluster's

@@ -18,6 +18,14 @@ pub(super) fn ask(worker: &Worker, pool: PoolId, of: WorkerId) {
     worker.send(of, Message::Ask { pool, by: worker.id() });
 }
 
+/// Asks worker `of`, or all others, by [`Message::AskForIdle`] to close idle server connections.
+pub(super) fn ask_for_idle(worker: &Worker, of: Option<WorkerId>) {
+    let all = 0..worker.common().workers.len() as u16;
+    for to in all.map(WorkerId).filter(|to| *to != worker.id() && of.is_none_or(|of| of == *to)) {
+        worker.send(to, Message::AskForIdle);
+    }
+}
+
 /// Handles the request of worker `by` for an idle server connection of `pool`: the core orders it
 /// to be given, now or when one is free. No effect when the configuration has no such pool any
 /// more.

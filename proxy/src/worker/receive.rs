@@ -24,6 +24,7 @@ pub(super) fn receive(worker: &Rc<Worker>, message: Message) {
             cancel(&mut worker.state_mut(), process_id, &secret, delivery);
         }
         Message::Ask { pool, by } => migration::asked(&mut worker.state_mut(), &pool, by),
+        Message::AskForIdle => worker.state_mut().pooler.handle_idle_request(Instant::now()),
         Message::MigrateIn(moved) => migration::migrate_in(&mut worker.state_mut(), *moved),
         Message::Topology { cluster, view } => {
             pools::follow_cluster(&mut worker.state_mut(), &cluster, view);

@@ -20,6 +20,7 @@ use super::actions::run_actions;
 use super::pools;
 use super::servers::{ServerIo, ServerSocket};
 use super::shared::Worker;
+use crate::budget::limits;
 use crate::credentials::Counted;
 use crate::dial::{self, DialError};
 use crate::topology::probe;
@@ -37,6 +38,7 @@ pub(super) fn dial(worker: &Rc<Worker>, id: ServerId) {
     let pool = state.pooler.server(id).map(|server| server.pool());
     let Some(target) = pool.and_then(|pool| pools::target(&state, pool)) else { return };
     let node = state.pooler.destination(id).cloned();
+    let budget = state.pooler.budget_of(id);
     drop(state);
     let target = match &node {
         Some(node) => Arc::new(target.at(node.host.clone(), node.port)),
@@ -52,6 +54,13 @@ pub(super) fn dial(worker: &Rc<Worker>, id: ServerId) {
                 found.map(|(dialed, found)| (dialed, found, generation))
             }
             (result, _) => result.map(|(dialed, generation)| (dialed, None, generation)),
+        };
+        let result = match (result, budget) {
+            (Ok((dialed, found, generation)), Some(budget)) => {
+                let dialed = Box::pin(limits::learn(&target, dialed, &budget)).await;
+                dialed.map(|dialed| (dialed, found, generation))
+            }
+            (result, _) => result,
         };
         dial_ended(&worker, id, target, result);
     });

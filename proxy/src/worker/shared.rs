@@ -19,6 +19,7 @@ use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::directory::PoolDirectory;
 use crate::login::CurrentLoginContext;
+use crate::peers::Peers;
 use crate::topology::Clusters;
 
 /// Everything that all workers share; each gets a clone at its start.
@@ -40,6 +41,8 @@ pub struct Common {
     /// Passes over the cancel requests of an address (of IPv6, of a /64) that has shown 100 wrong
     /// keys within a minute.
     pub cancel_keys: Arc<WrongKeyLimiter>,
+    /// The handle to the other replicas; off without `[peers]`.
+    pub peers: Peers,
     /// The handle to the task that knows all passwords that rotate; idle when none does.
     pub credentials: CredentialManager,
     /// The TCP options that accepted sockets inherit from their listener, so that they need not be

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
+use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET, PeerId};
 use pgimbal_wire::startup::ProtocolVersion;
 
 use super::client::{Arriving, Client};
@@ -30,12 +30,18 @@ pub(super) fn start_session(worker: &Rc<Worker>, transport: Transport, client: L
     let Some(pool) = pools::open(&mut state, &client.key) else { return };
     let secret: [u8; LONG_SECRET] = rand::random();
     let long = client.version >= ProtocolVersion::V3_2;
+    let peers = &worker.common().peers;
     let session = state.pooler.handle_login(pool, Instant::now(), || {
         let process_id = rand::random();
-        if long {
+        let key = if long {
             CancelKey::long(process_id, secret)
         } else {
             CancelKey::short(process_id, secret)
+        };
+        match peers.is_on() {
+            true => key.with_peer(peers.peer_id().and_then(PeerId::new)),
+            // All of it random, where nobody else has to know whose it is.
+            false => key,
         }
     });
     let generation = client.generation.as_ref().map(Counted::generation);

@@ -55,6 +55,7 @@ fn worker() -> Rc<Worker> {
         process,
         console,
         clusters: crate::topology::Clusters::default(),
+        peers: Default::default(),
         cancel_keys: Arc::default(),
         credentials: crate::credentials::CredentialManager::idle(),
         inherited_tcp: config.clients.tcp.clone(),

@@ -89,12 +89,12 @@ impl Api {
 }
 
 /// Writes `request` and reads to the end.
-fn exchange(stream: &mut (impl Read + Write), request: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
-        // Vault ends a TLS connection without saying so once it has answered.
+        // Go's servers end a TLS connection without saying so once they have answered.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !bytes.is_empty() => {}
         other => drop(other?),
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use pgimbal_replicas::document::Document;
 use pgimbal_tests::cluster::Cluster;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, always, eventually};
@@ -48,11 +49,16 @@ fn state_of_another_cluster(directory: &Path) -> String {
     let copy = directory.join("another-state");
     fs::create_dir(&copy).expect("a directory");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).expect("a mode");
-    let file = "cluster-c.json";
-    let from = proxy.directory().join("state").join(file);
-    eventually("it has stored its cluster", SOON, || from.exists());
-    fs::copy(from, copy.join(file)).expect("a copy");
+    let from = proxy.directory().join("state/store");
+    eventually("it has stored its cluster", SOON, || stored_system(&from).is_some());
+    fs::copy(from, copy.join("store")).expect("a copy");
     copy.display().to_string()
+}
+
+/// The system identifier of the cluster in the document of this file.
+fn stored_system(path: &Path) -> Option<String> {
+    let document = Document::parse(&fs::read(path).ok()?).ok()?;
+    Some(document.cluster("c")?.history()?.system.to_string())
 }
 
 #[test]
@@ -83,12 +89,69 @@ fn failover_a_state_dir_of_another_cluster_is_named_and_an_operator_gets_out_of_
     setup.wait_until_writable();
     setup.client("app").ok("select 1");
     // It is this cluster's from now on.
-    let text = format!("\"{ours}\"");
-    let stored = Path::new(&state_dir).join("cluster-c.json");
-    eventually("that is stored", SOON, || {
-        fs::read_to_string(&stored).is_ok_and(|stored| stored.contains(&text))
-    });
+    let stored = Path::new(&state_dir).join("store");
+    assert_eq!(stored_system(&stored), Some(ours), "the operator was told when it was stored");
     setup.proxy.restart();
     setup.wait_until_writable();
     setup.client("app").ok("select 1");
+}
+
+/// Two pgimbals before one cluster that share a file.
+#[test]
+fn failover_hold_and_adopt_at_one_replica_hold_at_the_other_and_after_a_restart_of_both() {
+    let shared = pgimbal_tests::process::directory("shared");
+    fs::set_permissions(&*shared, fs::Permissions::from_mode(0o700)).expect("a mode");
+    let path = shared.join("facts");
+    let store = format!("[store]\nkind = \"file\"\nfile = \"{}\"\n", path.display());
+    let mut one = Setup::with(Cluster::start(1), |config| {
+        config.cluster("failover_hold", "\"1s\"").tables(&store)
+    });
+    let mut two = Config::before_cluster(&one.cluster)
+        .cluster("failover_hold", "\"1s\"")
+        .tables(&store)
+        .start();
+    let writable = |proxy: &pgimbal_tests::Pgimbal| {
+        proxy.metrics().contains("pgimbal_cluster_writable{cluster=\"c\"} 1")
+    };
+    eventually("the other knows the primary", SOON, || writable(&two));
+    let console = |proxy: &pgimbal_tests::Pgimbal, command: &str| {
+        proxy.log_in(&Login::new("app", "pgimbal", "app-secret")).ok(command);
+    };
+    console(&one.proxy, "hold c");
+    eventually("the other holds", SOON, || !writable(&two));
+    one.proxy.restart();
+    two.restart();
+    for proxy in [&one.proxy, &two] {
+        eventually("the log says why nobody can write", SOON, || {
+            proxy.log().contains("an operator said HOLD before the start")
+        });
+    }
+    always("both hold", Duration::from_secs(1), || {
+        std::thread::sleep(Duration::from_millis(50));
+        !writable(&two) && !one.is_writable()
+    });
+    console(&two, "resume c");
+    one.wait_until_writable();
+    eventually("the other goes on", SOON, || writable(&two));
+    console(&two, "adopt node c.n1");
+    let adopted = || {
+        let document = Document::parse(&fs::read(&path).ok()?).ok()?;
+        Some(document.cluster("c")?.history()?.adopted)
+    };
+    assert!(adopted().is_some_and(|adopted| adopted.counter > 0), "{:?}", adopted());
+    eventually("it is known to the other", SOON, || {
+        one.proxy.log().contains("a node was adopted at another replica")
+    });
+    // A promotion counts for both, and for the one that was away meanwhile.
+    drop(two);
+    one.cluster.nodes[0].kill();
+    one.cluster.nodes[1].promote();
+    one.wait_until_writable();
+    eventually("the timeline is stored", SOON, || {
+        let document = fs::read(&path).ok().and_then(|bytes| Document::parse(&bytes).ok());
+        document.is_some_and(|document| {
+            let history = document.cluster("c").and_then(|cluster| cluster.history().cloned());
+            history.is_some_and(|history| history.timeline == 2)
+        })
+    });
 }

@@ -51,12 +51,10 @@ fn nobody_is_refused_while_another_process_takes_over() {
     std::thread::scope(|scope| {
         let storm = |connect: &dyn Fn() -> std::io::Result<WireClient>| {
             while !over.load(Relaxed) {
-                if let Err(why) = comes_and_goes(connect) {
-                    return Err(why);
-                }
+                comes_and_goes(connect)?;
                 served.fetch_add(1, Relaxed);
             }
-            Ok(())
+            Ok::<(), String>(())
         };
         let port = proxy.port;
         let mut threads = Vec::new();

@@ -18,8 +18,8 @@ use super::reply::{Reply, malformed};
 use super::verdict;
 use crate::SourceError;
 
-/// The largest answer that is read: the names of some ten thousand roles.
-const MAX_ANSWER: usize = 1 << 20;
+/// The largest answer that is read: a document of 1 MiB as base64, and what Vault says of it.
+const MAX_ANSWER: usize = 3 << 19;
 /// Room for a role's credentials; a larger answer moves to a larger buffer.
 const USUAL_ANSWER: usize = 4 << 10;
 

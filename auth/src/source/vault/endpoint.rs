@@ -9,13 +9,14 @@ use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
 use serde::de::DeserializeOwned;
 use vaultrs::api::database::requests::GetStaticCredentialsRequest;
+use vaultrs::api::kv2::requests::ReadSecretRequest;
 use vaultrs::api::sys::requests::ReadHealthRequest;
 use vaultrs::api::token::requests::{
     LookupTokenSelfRequest, RenewTokenSelfRequest, RevokeTokenSelfRequest,
 };
 use zeroize::Zeroizing;
 
-use super::reply::{HealthData, RoleData, TokenData};
+use super::reply::{Capabilities, HealthData, KvData, RoleData, TokenData};
 
 /// A call of Vault's HTTP API, whose answer has `T` in its field `data`.
 pub(super) struct Call<T> {
@@ -35,8 +36,11 @@ impl<T> Call<T> {
 
     /// A login at an auth method's mount, with a secret among its `fields`.
     fn login(mount: &str, fields: &[(&str, &str)]) -> Self {
-        let (method, path) = (RequestMethod::POST, format!("auth/{mount}/login"));
-        Self { method, path, body: Some(json_object(fields)), data: PhantomData }
+        Self::post(format!("auth/{mount}/login"), json_object(fields))
+    }
+
+    const fn post(path: String, body: Zeroizing<Vec<u8>>) -> Self {
+        Self { method: RequestMethod::POST, path, body: Some(body), data: PhantomData }
     }
 
     /// The text of a Vault policy that allows this call.
@@ -53,6 +57,37 @@ impl Call<RoleData> {
     /// `GET :mount/static-creds/:role`: the credentials of a static role.
     pub(super) fn static_credentials(mount: &str, role: &str) -> Self {
         Self::of(&GetStaticCredentialsRequest { mount: mount.into(), name: role.into() })
+    }
+}
+
+impl Call<KvData> {
+    /// `GET :mount/data/:path`: the newest version of a secret of the KV engine, version 2.
+    pub(super) fn kv_read(mount: &str, path: &str) -> Self {
+        Self::of(&ReadSecretRequest { mount: mount.into(), path: path.into(), version: None })
+    }
+
+    /// `POST :mount/data/:path`: writes `document`, a text that needs no escapes, if the newest
+    /// version is `version`.
+    pub(super) fn kv_write(mount: &str, path: &str, version: u64, document: &str) -> Self {
+        let head = format!("{{\"options\":{{\"cas\":{version}}},\"data\":{{\"document\":\"");
+        let mut body = Zeroizing::new(Vec::with_capacity(head.len() + document.len() + 3));
+        for part in [&head, document, "\"}}"] {
+            body.extend_from_slice(part.as_bytes());
+        }
+        Self::post(format!("{mount}/data/{path}"), body)
+    }
+
+    /// `POST :mount/metadata/:path`: how many versions Vault keeps.
+    pub(super) fn kv_keep_versions(mount: &str, path: &str, count: u32) -> Self {
+        let body = format!("{{\"max_versions\":{count}}}").into_bytes();
+        Self::post(format!("{mount}/metadata/{path}"), Zeroizing::new(body))
+    }
+}
+
+impl Call<Capabilities> {
+    /// `POST sys/capabilities-self`: what the token may do at `path`.
+    pub(super) fn capabilities_self(path: &str) -> Self {
+        Self::post("sys/capabilities-self".to_owned(), json_object(&[("path", path)]))
     }
 }
 
@@ -161,6 +196,15 @@ mod tests {
         assert_eq!(line(&Call::revoke_self()), "POST auth/token/revoke-self");
         let login = Call::kubernetes_login("k8s", "app", &Secret::from("x"));
         assert_eq!(line(&login), "POST auth/k8s/login");
+        assert_eq!(line(&Call::kv_read("kv", "team/a")), "GET kv/data/team/a");
+        let write = Call::kv_write("kv", "team/a", 7, "AAEC");
+        assert_eq!(line(&write), "POST kv/data/team/a");
+        let body = write.body().expect("a body").expect("a body");
+        let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let expected =
+            serde_json::json!({ "options": { "cas": 7 }, "data": { "document": "AAEC" } });
+        assert_eq!(value, expected);
+        assert_eq!(line(&Call::kv_keep_versions("kv", "a", 2)), "POST kv/metadata/a");
     }
 
     #[test]

@@ -83,6 +83,42 @@ pub(super) struct HealthData {
     pub(super) server_time_utc: Field,
 }
 
+/// A secret of the KV engine, version 2, or what was written of it.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct KvData {
+    /// The secret's fields; absent where the newest version is deleted or destroyed.
+    pub(super) data: Option<KvFields>,
+    /// What Vault says of the version that was read.
+    pub(super) metadata: KvMetadata,
+    /// The new version, in the answer of a write.
+    pub(super) version: Field,
+}
+
+/// The fields of a secret of pgimbal's.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct KvFields {
+    /// The document as base64.
+    pub(super) document: Field,
+}
+
+/// The field `metadata` of a secret.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct KvMetadata {
+    /// The number of the newest version.
+    pub(super) version: Field,
+}
+
+/// What a token may do (`sys/capabilities-self`).
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Capabilities {
+    /// The names of the capabilities at the one path that was asked for.
+    pub(super) capabilities: Vec<String>,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Errors {
@@ -118,6 +154,17 @@ impl Field {
             _ => return None,
         };
         Duration::try_from_secs_f64(seconds.max(0.0)).ok()
+    }
+
+    /// The value as a whole number; `None` for any other value.
+    pub(super) fn count(&self) -> Option<u64> {
+        match self {
+            // 2^53: above it a number of JSON is no longer exact.
+            Self::Number(number) if (0.0..9e15).contains(number) && number.fract() == 0.0 => {
+                Some(*number as u64)
+            }
+            _ => None,
+        }
     }
 
     /// The value as a flag; `None` for every other type.

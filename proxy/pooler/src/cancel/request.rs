@@ -35,8 +35,7 @@ pub enum Cancelling {
 /// A client asks to cancel the query of a session, which may be another worker's. A wrong key, like
 /// a session that runs nothing, is passed over in silence, as PostgreSQL does.
 pub(crate) fn cancel(core: &mut Core, process_id: u32, secret: &[u8]) -> Cancelling {
-    let session = core.sessions.of_process(process_id);
-    let Some(session) = session.filter(|session| session.key().matches(secret)) else {
+    let Some(session) = core.sessions.of_key(process_id, secret) else {
         return Cancelling::WrongKey;
     };
     let (id, link) = (session.id(), session.link());

@@ -122,10 +122,14 @@ pub(crate) fn release(core: &mut Core, id: ServerId, now: Instant) {
     server.make_idle(now);
     let (pool_id, epoch) = (server.pool(), server.epoch());
     let pool = &mut core.pools[pool_id];
+    let gives_way = server.slot().is_contended() && {
+        let is_wanted = pool.waiting() > 0;
+        server.slot_mut().token_mut().gives_way(is_wanted, now)
+    };
     let retires = server.retire_at() <= now && core.lockouts.of(pool).is_none();
     // What it carries may only end with it.
     let carries = server.residue().meets(CLOSED);
-    if retires || carries || !core.clusters.is_current(pool, epoch) {
+    if gives_way || retires || carries || !core.clusters.is_current(pool, epoch) {
         dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
         dial::dial_if_wanted(core, pool_id, now);
         return;

@@ -1,14 +1,18 @@
 //! When a server connection is opened, and when one is closed with a Terminate.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Reserve, fair_share};
+use super::budget::{ConnectionBudget, Wish};
+use super::{Pool, Reserve, fair_share, yielding};
 use crate::action::{Action, Actions};
+use crate::cluster::Clusters;
 use crate::core::Core;
 use crate::ids::{PoolId, ServerId};
 use crate::pool::pools::Pools;
 use crate::server::Server;
 use crate::server::servers::Servers;
+use crate::topology::NodeId;
 
 /// Opens server connections while a session waits for which none is under way and the limits allow
 /// it. Beyond its fair share a worker opens one only when no other worker has
@@ -28,7 +32,16 @@ pub(crate) fn dial(core: &mut Core, id: PoolId, reserve: Reserve, now: Instant) 
     let worker = core.pools.worker();
     let pool = &mut core.pools[id];
     let Ok(node) = core.clusters.next_node(pool) else { return false };
-    let Some(slot) = pool.shared().open(worker, pool.limits(reserve), now) else { return false };
+    let budget = budget_of(pool, &core.clusters, node);
+    let config = pool.config();
+    let is_awaited = pool.has_anybody_waiting();
+    let wish = Wish { budget: &budget, role: &config.user, database: &config.dbname, is_awaited };
+    let slot = pool.shared().open(worker, pool.limits(reserve), &wish, now);
+    pool.note_claim(slot.is_none() && budget.is_contended());
+    let Some(slot) = slot else {
+        yielding::ask_for_idle(core, &budget, now);
+        return false;
+    };
     pool.begin_dial();
     let lifetime = pool.config().pool.server_lifetime;
     let serial = core.serials.next();
@@ -40,6 +53,14 @@ pub(crate) fn dial(core: &mut Core, id: PoolId, reserve: Reserve, now: Instant) 
         .insert(serial, |server| Server::dialing(server, id, slot, node, reported, now, retire_at));
     core.actions.push(Action::Dial(server));
     true
+}
+
+/// The budget of the server that a pool's next connection leads to.
+fn budget_of(pool: &Pool, clusters: &Clusters, node: Option<NodeId>) -> Arc<ConnectionBudget> {
+    let config = pool.config();
+    let node = node.and_then(|node| clusters.of(pool)?.node(node));
+    let (host, port) = node.map_or((&config.host, config.port), |node| (&node.host, node.port));
+    pool.shared().budgets().of(host, port, config.server_budget)
 }
 
 /// Says Terminate to a server; its place stays taken until `Pooler::handle_closed`.

@@ -16,6 +16,7 @@ use pgimbal_config::Backoff;
 pub use self::count::SharedCount;
 pub use self::startup::TriedStartup;
 
+use super::budget::{Budgets, ConnectionBudget, Token, Wish};
 use crate::ids::WorkerId;
 use crate::server::reported::NamedValue;
 use crate::session::state::facts::DatabaseFacts;
@@ -103,6 +104,8 @@ pub struct SharedPool {
     pub user_open: Arc<SharedCount>,
     /// What is shared with the other pools of the cluster; `None` outside of one.
     pub cluster: Option<Arc<SharedCluster>>,
+    /// The budgets of all servers.
+    budgets: Arc<Budgets>,
     welcome: Mutex<Option<Arc<Welcome>>>,
     tried: Mutex<Vec<Arc<TriedStartup>>>,
     dials: Mutex<Dials>,
@@ -174,6 +177,7 @@ impl SharedPool {
             database,
             user_open: user,
             cluster: None,
+            budgets: Arc::default(),
             welcome: Mutex::new(None),
             tried: Mutex::default(),
             dials: Mutex::new(Dials::default()),
@@ -188,12 +192,31 @@ impl SharedPool {
         self
     }
 
+    /// Returns the pool as one whose servers have these budgets, which all pools share. Without
+    /// them it has those of its own.
+    #[must_use]
+    pub fn with_budgets(mut self, budgets: Arc<Budgets>) -> Self {
+        self.budgets = budgets;
+        self
+    }
+
+    /// The budgets of all servers.
+    pub(crate) const fn budgets(&self) -> &Arc<Budgets> {
+        &self.budgets
+    }
+
     /// Takes the place of one more server connection of `worker`'s, if the counts are below every
-    /// limit, no failure's pause lasts, and no other attempt is out to prove that there is a server
+    /// limit, the server's budget has a token, no failure's pause lasts, and no other attempt is out to prove that there is a server
     /// at all; otherwise `None`. A refusal by the limit of the database or user is noted
     /// ([`Self::stands_in_the_way`]). The attempt's end must be told: [`Self::dial_succeeded`] or
     /// [`Self::dial_failed`]. The place is given back when the [`Slot`] is dropped.
-    pub fn open(self: &Arc<Self>, worker: WorkerId, limits: Limits, now: Instant) -> Option<Slot> {
+    pub fn open(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        limits: Limits,
+        wish: &Wish<'_>,
+        now: Instant,
+    ) -> Option<Slot> {
         let mut dials = self.dials();
         if dials.probing || dials.failure.as_ref().is_some_and(|failure| failure.retry_at > now) {
             return None;
@@ -212,9 +235,15 @@ impl SharedPool {
             self.open.give_back();
             return None;
         }
+        let Some(token) = wish.budget.take(Arc::as_ptr(self).addr(), worker, wish, now) else {
+            self.user_open.give_back();
+            self.database.open.give_back();
+            self.open.give_back();
+            return None;
+        };
         dials.probing = !proven;
         self.share(worker).open.fetch_add(1, Relaxed);
-        Some(Slot { pool: Arc::clone(self), worker })
+        Some(Slot { pool: Arc::clone(self), worker, token })
     }
 
     /// Notes that a server connection was opened and, in a cluster, leads where it should: there is
@@ -279,6 +308,11 @@ impl SharedPool {
         let dials = self.dials();
         let quiet = dials.failure.as_ref().filter(|f| f.audience == Audience::Nobody)?;
         Some(quiet.since)
+    }
+
+    /// Returns for how long attempts have failed; zero if the last one did not.
+    pub(crate) fn failing_for(&self, now: Instant) -> Duration {
+        self.dials().failure.as_ref().map_or(Duration::ZERO, |last| now - last.since)
     }
 
     /// Returns the body of the ErrorResponse for the last attempt, also when its pause is over and
@@ -350,12 +384,13 @@ impl SharedPool {
     }
 }
 
-/// The place of one server connection in the limits of its pool, database and user. It is given
+/// The place of one server connection in the limits of its pool, database, user and server. It is given
 /// back when it is dropped.
 #[derive(Debug)]
 pub struct Slot {
     pool: Arc<SharedPool>,
     worker: WorkerId,
+    token: Token,
 }
 
 impl Slot {
@@ -365,6 +400,22 @@ impl Slot {
         self.pool.share(self.worker).open.fetch_sub(1, Relaxed);
         self.worker = worker;
         self.pool.share(worker).open.fetch_add(1, Relaxed);
+    }
+
+    /// Whether somebody wants a connection to its server that others have.
+    #[inline]
+    pub(crate) fn is_contended(&self) -> bool {
+        self.token.budget().is_contended()
+    }
+
+    /// The budget of its server.
+    pub(crate) const fn budget(&self) -> &Arc<ConnectionBudget> {
+        self.token.budget()
+    }
+
+    /// Its part of the budget of its server.
+    pub(crate) const fn token_mut(&mut self) -> &mut Token {
+        &mut self.token
     }
 }
 
@@ -390,18 +441,27 @@ impl Drop for PinSlot {
 
 #[cfg(test)]
 mod tests {
+    use pgimbal_config::{Host, ServerBudget};
+
     use super::*;
+
+    fn budget() -> Arc<ConnectionBudget> {
+        let config = ServerBudget { limit: pgimbal_config::ServerLimit::Off, ..Default::default() };
+        Budgets::default().of(&Host::Tcp("test".to_owned()), 5432, config)
+    }
 
     #[test]
     fn a_place_comes_back_on_every_path() {
         let database = Arc::new(SharedDatabase::default());
         let user = Arc::new(SharedCount::default());
         let pool = Arc::new(SharedPool::new(2, Arc::clone(&database), Arc::clone(&user)));
+        let budget = budget();
+        let wish = Wish { budget: &budget, role: "app", database: "app", is_awaited: true };
         let limits = Limits { pool: 2, database: 2, user: 1 };
         let now = Instant::now();
-        let mut slot = pool.open(WorkerId(0), limits, now).unwrap();
+        let mut slot = pool.open(WorkerId(0), limits, &wish, now).unwrap();
         pool.dial_succeeded();
-        assert!(pool.open(WorkerId(1), limits, now).is_none(), "the user's limit");
+        assert!(pool.open(WorkerId(1), limits, &wish, now).is_none(), "the user's limit");
         assert!(user.was_crowded() && !user.was_crowded() && !database.open.was_crowded());
         assert_eq!((pool.open_count(), database.open.get(), user.get()), (1, 1, 1));
         slot.move_to(WorkerId(1));
@@ -416,23 +476,28 @@ mod tests {
     fn behaviour_43_one_attempt_until_a_server_has_answered() {
         let user = Arc::new(SharedCount::default());
         let pool = Arc::new(SharedPool::new(2, Arc::default(), user));
+        let budget = budget();
+        let wish = Wish { budget: &budget, role: "app", database: "app", is_awaited: true };
         let limits = Limits { pool: 9, database: 9, user: 9 };
         let start = Instant::now();
-        let slot = pool.open(WorkerId(0), limits, start).unwrap();
-        assert!(pool.open(WorkerId(1), limits, start).is_none(), "one is out already");
+        let slot = pool.open(WorkerId(0), limits, &wish, start).unwrap();
+        assert!(pool.open(WorkerId(1), limits, &wish, start).is_none(), "one is out already");
         drop(slot);
         pool.dial_failed(Arc::from(&b"no"[..]), start, Duration::from_secs(15), Audience::Waiters);
         assert_eq!(pool.standing_failure(start).as_deref(), Some(&b"no"[..]));
-        assert!(pool.open(WorkerId(1), limits, start).is_none(), "too soon");
+        assert!(pool.open(WorkerId(1), limits, &wish, start).is_none(), "too soon");
         let later = start + FIRST_RETRY;
         assert!(pool.standing_failure(later).is_none());
-        let first = pool.open(WorkerId(1), limits, later).unwrap();
+        let first = pool.open(WorkerId(1), limits, &wish, later).unwrap();
         pool.dial_failed(Arc::from(&b"no"[..]), later, Duration::from_secs(15), Audience::Waiters);
         drop(first);
-        assert!(pool.open(WorkerId(1), limits, later + FIRST_RETRY).is_none(), "pauses double");
-        let _one = pool.open(WorkerId(1), limits, later + 2 * FIRST_RETRY).unwrap();
+        assert!(
+            pool.open(WorkerId(1), limits, &wish, later + FIRST_RETRY).is_none(),
+            "pauses double"
+        );
+        let _one = pool.open(WorkerId(1), limits, &wish, later + 2 * FIRST_RETRY).unwrap();
         pool.dial_succeeded();
-        assert!(pool.open(WorkerId(0), limits, later).is_some());
-        assert!(pool.open(WorkerId(1), limits, later).is_some());
+        assert!(pool.open(WorkerId(0), limits, &wish, later).is_some());
+        assert!(pool.open(WorkerId(1), limits, &wish, later).is_some());
     }
 }

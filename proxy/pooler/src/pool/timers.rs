@@ -12,7 +12,7 @@ use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::{Report, SqlState};
 
 use super::pools::Pools;
-use super::{Pool, Reserve, dial, fair_share, queue, retire};
+use super::{Pool, Reserve, dial, fair_share, queue, retire, yielding};
 use crate::action::{Action, Actions};
 use crate::cancel::request;
 use crate::cluster::{hold, route};
@@ -66,6 +66,7 @@ pub(crate) fn tick(core: &mut Core, now: Instant) {
             keep_size(core, id, now);
             route::send_to_replicas(core, id, now);
         }
+        yielding::give_up_idle(core, now);
         look_over_servers(core, now);
         look_over_clients(core, now);
         retire::retire_unused(core, now);
@@ -79,8 +80,8 @@ pub(crate) fn pause(pools: &Pools) -> Duration {
     }
     let mut pause = QUIET_TICK;
     for pool in pools.iter().filter(|pool| pool.has_anybody_waiting()) {
-        // Other workers have server connections of the pool.
-        if pool.shared().open_count() > pool.open_here() {
+        // Other workers have server connections of the pool, or one to its server may be closed.
+        if pool.shared().open_count() > pool.open_here() || pool.has_claim() {
             return WAITING_TICK;
         }
         pause = LOCAL_WAITING_TICK;

@@ -21,6 +21,10 @@ use crate::topology::{NodeId, ProbeHint};
 /// The longest pause between attempts of which nobody is told: a new primary is found by then.
 const LONGEST_QUIET_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long clients are not told that a server has too many connections (53300) while other pools
+/// have some of them: one of those is closed for this pool.
+const LONGEST_WAIT_FOR_OTHERS: Duration = Duration::from_secs(5);
+
 /// What the server has sent during a successful login of a new server connection; the driver gives
 /// it to `Pooler::handle_dialed`.
 #[derive(Clone, Debug)]
@@ -81,26 +85,30 @@ pub(crate) fn dial_failed(
     now: Instant,
 ) {
     let Some(server) = forget(core, id) else { return };
-    let (node, pool_id) = (server.node, server.pool);
+    let (node, pool_id, budget) = (server.node, server.pool, Arc::clone(server.slot.budget()));
+    // Its place is free from here on.
+    drop(server);
     let pool = &mut core.pools[pool_id];
     pool.end_dial();
     pool.stats_mut().server_login_failures += 1;
-    if let Ok(fields) = error::ErrorFields::parse(&error) {
-        pool.stats_mut().error(fields.code);
+    let code = error::ErrorFields::parse(&error).ok().map(|fields| fields.code);
+    if let Some(code) = code {
+        pool.stats_mut().error(code);
     }
+    let full = code == Some(SqlState::TOO_MANY_CONNECTIONS)
+        && budget.note_refused(now)
+        && pool.shared().failing_for(now) < LONGEST_WAIT_FOR_OTHERS;
     let unreachable = failure == DialFailure::Unreachable;
     let quiet = match pool.is_clustered() {
         true => unreachable || matches!(pool.place(), Place::Node(_)),
         // A server that was there may come back; an address where none ever was is wrong.
         false => unreachable && pool.outlives_server() && pool.shared().welcome().is_some(),
     };
-    let (longest, audience) = match quiet {
+    let (longest, audience) = match quiet || full {
         true => (LONGEST_QUIET_PAUSE, Audience::Nobody),
         false => (pool.config().pool.server_login_retry, Audience::Waiters),
     };
     pool.shared().dial_failed(error, now, longest, audience);
-    // Its place is free from here on.
-    drop(server);
     if quiet {
         node_failed(core, pool_id, node, now);
     }

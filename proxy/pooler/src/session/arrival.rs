@@ -43,7 +43,7 @@ pub enum Greeting {
 }
 
 /// A client has logged in. `key` makes a random cancel key; it is called again when another session
-/// of this worker has that process id.
+/// of this worker has it.
 pub(crate) fn arrive(
     core: &mut Core,
     pool: PoolId,
@@ -52,7 +52,7 @@ pub(crate) fn arrive(
 ) -> SessionId {
     let key = loop {
         let key = key();
-        if core.sessions.of_process(key.process_id).is_none() {
+        if core.sessions.of_key(key.process_id, key.secret()).is_none() {
             break key;
         }
     };

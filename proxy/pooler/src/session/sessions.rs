@@ -1,13 +1,14 @@
 //! The sessions of a worker.
 
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::Session;
-use super::drain::DrainTime;
+use super::drain::time::DrainTime;
 use crate::ids::SessionId;
 
 /// The limits that hold for all sessions of a worker, from the configuration. A reload replaces
@@ -36,8 +37,9 @@ pub(crate) enum Service {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     slab: Slab<Session>,
-    /// By the process id that their clients know them by.
-    by_process: HashMap<u32, SessionId, RandomState>,
+    /// By the hash of the process id that their clients know them by, which several may share.
+    by_process: HashTable<SessionId>,
+    hasher: RandomState,
     options: SessionOptions,
     service: Service,
     /// The slot from which [`Self::next_to_look_at`] goes on.
@@ -48,7 +50,8 @@ impl Sessions {
     pub(crate) fn new(options: SessionOptions) -> Self {
         Self {
             slab: Slab::new(),
-            by_process: HashMap::default(),
+            by_process: HashTable::new(),
+            hasher: RandomState::default(),
             options,
             service: Service::Open,
             looked_at: 0,
@@ -67,9 +70,14 @@ impl Sessions {
         self.slab.get_mut(id.index()).filter(|session| session.id == id)
     }
 
-    /// The session whose client knows it by this process id.
-    pub(crate) fn of_process(&self, process_id: u32) -> Option<&Session> {
-        self.get(*self.by_process.get(&process_id)?)
+    /// The session whose cancel key has this process id and secret. The secrets of all sessions
+    /// with that process id are compared, each in constant time.
+    pub(crate) fn of_key(&self, process_id: u32, secret: &[u8]) -> Option<&Session> {
+        let hash = self.hasher.hash_one(process_id);
+        let sessions = self.by_process.iter_hash(hash).filter_map(|id| self.get(*id));
+        sessions
+            .filter(|session| session.key.process_id == process_id && session.key.matches(secret))
+            .last()
     }
 
     /// Takes a session in: `make` gets its id.
@@ -81,8 +89,12 @@ impl Sessions {
         let entry = self.slab.vacant_entry();
         let id = SessionId { slot: entry.key() as u32, serial };
         let session = make(id);
-        self.by_process.insert(session.key.process_id, id);
+        let hash = self.hasher.hash_one(session.key.process_id);
         entry.insert(session);
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        self.by_process.insert_unique(hash, id, |id| {
+            hasher.hash_one(slab.get(id.index()).map_or(0, |session| session.key.process_id))
+        });
         id
     }
 
@@ -90,7 +102,10 @@ impl Sessions {
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
         self.get(id)?;
         let session = self.slab.remove(id.index());
-        self.by_process.remove(&session.key.process_id);
+        let hash = self.hasher.hash_one(session.key.process_id);
+        if let Ok(entry) = self.by_process.find_entry(hash, |of| *of == id) {
+            entry.remove();
+        }
         Some(session)
     }
 

@@ -45,6 +45,9 @@ pub enum Event {
     /// An operator has made the history of `node` the cluster's, with ADOPT NODE: `system` and
     /// `timeline` are the cluster's from now on.
     Adopted { node: Box<str>, system: SystemId, timeline: TimelineId },
+    /// An operator has adopted a node at another replica of pgimbal, or before the start: `system`
+    /// and `timeline` are the cluster's from now on.
+    AdoptedElsewhere { system: SystemId, timeline: TimelineId },
     /// An operator has said RESUME, which ended a HOLD.
     HoldEnded,
     /// A probe of `node` has failed, and the one before had not; `why` is the reason in words.
@@ -119,6 +122,11 @@ impl fmt::Display for Event {
             Self::Adopted { node, system, timeline } => write!(
                 f,
                 "node {node} adopted: the cluster is system_identifier {system}, timeline {timeline}"
+            ),
+            Self::AdoptedElsewhere { system, timeline } => write!(
+                f,
+                "a node was adopted at another replica: the cluster is system_identifier {system}, \
+                 timeline {timeline}"
             ),
             Self::HoldEnded => f.write_str("RESUME: the operator's hold is over"),
             Self::Silent { node, why } => write!(f, "node {node} does not answer: {why}"),

@@ -82,6 +82,18 @@ impl Identity {
         self.timeline = Some(timeline);
     }
 
+    /// Takes over what another process knows: all of it after an adoption there, otherwise the
+    /// identifier if none is known here, and a higher timeline of the same data.
+    pub(super) fn follow(&mut self, told: Remembered, is_adopted: bool) {
+        let Remembered { system, timeline, rejected } = told;
+        self.rejected = rejected;
+        if is_adopted {
+            (self.system, self.timeline) = (system, timeline);
+        } else if self.system.is_none() || self.system == system {
+            (self.system, self.timeline) = (system.or(self.system), self.timeline.max(timeline));
+        }
+    }
+
     /// Whether the nodes have different system identifiers, and nothing says which is the
     /// cluster's.
     pub(super) fn is_ambiguous(&self, nodes: &Nodes) -> bool {

@@ -108,8 +108,7 @@ impl Topology {
 
     /// Holds writes until [`Self::resume`], because an operator said HOLD, as before a planned
     /// switchover: clients that want to write wait, for `failover_hold` at most. Nodes are probed
-    /// as before. Nothing changes if writes are held so already. The hold does not outlive the
-    /// process.
+    /// as before. Nothing changes if writes are held so already.
     pub fn hold(&mut self, now: Instant) {
         operator::hold(&mut self.state, now);
     }
@@ -129,6 +128,15 @@ impl Topology {
     /// [`AdoptError`] when there is no such node, or no valid report of it. Nothing has changed.
     pub fn adopt(&mut self, id: NodeId, now: Instant) -> Result<(), AdoptError> {
         operator::adopt(&mut self.state, id, now)
+    }
+
+    /// Takes over what another process knows of this cluster for good. After an adoption there
+    /// (`is_adopted`) it replaces what is known here, and the listed nodes that it names as rejected
+    /// must join that history. Otherwise a higher timeline counts here too, if it is of the same
+    /// data, and nodes that have joined there are no longer rejected here. Every node is probed at
+    /// once.
+    pub fn follow(&mut self, told: Remembered, is_adopted: bool, now: Instant) {
+        operator::follow(&mut self.state, told, is_adopted, now);
     }
 
     // What goes out.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::event::Event;
+use super::identity::Remembered;
 use super::reassess::reassess;
 use super::state::State;
 use super::view::NodeId;
@@ -63,4 +64,22 @@ pub(super) fn adopt(state: &mut State, id: NodeId, now: Instant) -> Result<(), A
     state.nodes.expedite_all(now);
     reassess(state, now);
     Ok(())
+}
+
+/// Takes over what another process knows of the cluster. After an adoption there (`is_adopted`) it
+/// replaces what is known here; otherwise it is added to it.
+pub(super) fn follow(state: &mut State, told: Remembered, is_adopted: bool, now: Instant) {
+    for (_, node) in state.nodes.iter_mut() {
+        let name = node.name();
+        node.set_rejected(told.rejected.contains(&name));
+    }
+    if is_adopted {
+        state.samples.clear();
+        if let (Some(system), Some(timeline)) = (told.system, told.timeline) {
+            state.events.push(Event::AdoptedElsewhere { system, timeline });
+        }
+    }
+    state.identity.follow(told, is_adopted);
+    state.nodes.expedite_all(now);
+    reassess(state, now);
 }

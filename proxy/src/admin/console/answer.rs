@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use pgimbal_wire::encode;
 use pgimbal_wire::error::{Report, Severity, SqlState};
 use pgwire::messages::data::{DataRow, FieldDescription, RowDescription};
+use serde::{Deserialize, Serialize};
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,12 @@ enum Kind {
     Int,
 }
 
+impl Column {
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
 /// Makes a column of type `text`.
 pub(super) const fn text(name: &'static str) -> Column {
     Column { name, kind: Kind::Text }
@@ -29,11 +36,23 @@ pub(super) const fn int(name: &'static str) -> Column {
 }
 
 /// A value of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub(super) enum Cell {
     Text(String),
     Int(i64),
     Null,
+}
+
+impl Cell {
+    /// Bytes that it takes in an answer to another replica, at most, when its text is plain.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len() + 3,
+            Self::Int(_) => 21,
+            Self::Null => 5,
+        }
+    }
 }
 
 impl From<String> for Cell {
@@ -190,11 +209,34 @@ impl Fault {
     }
 }
 
-/// Appends a NoticeResponse, which the client shows beside the result.
-pub(super) fn notice(out: &mut Vec<u8>, severity: Severity, message: &str) {
-    let code = match severity {
-        Severity::Warning => SqlState::WARNING,
-        _ => SqlState::SUCCESSFUL_COMPLETION,
-    };
-    Report { severity, code, message, detail: None, hint: None }.encode_notice(out);
+/// What a command says beside its rows.
+#[derive(Debug, Default)]
+pub(super) struct Notices(Vec<(Severity, String)>);
+
+impl Notices {
+    /// Appends a NoticeResponse for each, which the client shows beside the result.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        for (severity, message) in &self.0 {
+            let code = match severity {
+                Severity::Warning => SqlState::WARNING,
+                _ => SqlState::SUCCESSFUL_COMPLETION,
+            };
+            let severity = *severity;
+            Report { severity, code, message, detail: None, hint: None }.encode_notice(out);
+        }
+    }
+
+    /// The texts, those of warnings with that word.
+    pub(super) fn texts(&self) -> String {
+        let text = |(severity, text): &(Severity, String)| match severity {
+            Severity::Warning => format!("WARNING: {text}"),
+            _ => text.clone(),
+        };
+        self.0.iter().map(text).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Adds a notice.
+pub(super) fn notice(out: &mut Notices, severity: Severity, message: &str) {
+    out.0.push((severity, message.to_owned()));
 }

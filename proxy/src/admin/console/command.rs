@@ -5,11 +5,12 @@ use std::fmt;
 use pgimbal_pooler::sql::{self, CommandWords};
 use pgimbal_wire::error::SqlState;
 
-use super::answer::Fault;
+use super::answer::{Column, Fault};
 use super::control::Pace;
 use super::credentials::{self, CredentialCommand};
 use super::hint;
 use super::nodes::{self, ClusterCommand};
+use super::peers::{REPLICA, RESULTS};
 use super::renewal::{self, RenewalCommand};
 
 /// Length of the part of an unknown command that an error repeats, in characters.
@@ -40,6 +41,8 @@ const DRIVER_SETTINGS: &[&str] = &[
 pub(super) enum Command {
     /// SHOW: a table.
     Show(Show),
+    /// SHOW … ALL: a table with the rows of all replicas.
+    ShowAll(Show),
     /// RELOAD: reads the configuration again.
     Reload,
     /// SHUTDOWN and SHUTDOWN WAIT: drains and ends the process.
@@ -67,6 +70,7 @@ pub(super) enum Command {
 /// A table of SHOW.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Show {
+    Budget,
     Clients,
     Config,
     Credentials,
@@ -75,6 +79,9 @@ pub(super) enum Show {
     Help,
     Lists,
     Nodes,
+    Peers,
+    /// SHOW PEERS in the database `pgbouncer`.
+    PgbouncerPeers,
     Pools,
     Questions,
     Servers,
@@ -82,6 +89,17 @@ pub(super) enum Show {
     StatsTotals,
     Users,
     Version,
+}
+
+impl Show {
+    /// The table's name in a command.
+    fn name(self) -> String {
+        match self {
+            Self::StatsTotals => "STATS_TOTALS".to_owned(),
+            Self::PgbouncerPeers => "PEERS".to_owned(),
+            table => format!("{table:?}").to_ascii_uppercase(),
+        }
+    }
 }
 
 /// Every command and its meaning, the rows of SHOW HELP.
@@ -96,7 +114,10 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW USERS", "the users of the configuration"),
     ("SHOW NODES", "each node of each cluster: what it is, how far behind, and why"),
     ("SHOW FAILOVERS", "the changes of primary that were seen, and what they meant to clients"),
+    ("SHOW BUDGET", "the connections to each server: how many there may be, and who waits"),
     ("SHOW CREDENTIALS", "each password that rotates: its generations, and who uses which"),
+    ("SHOW PEERS", "the other replicas: where they are, and whether they are heard"),
+    ("SHOW POOLS ALL", "the rows of all replicas, each after its name; so for every table"),
     ("SHOW CONFIG", "the options in force, their defaults, and whether a reload changes them"),
     ("SHOW LISTS", "how many there are of everything"),
     ("SHOW VERSION", "the version that runs"),
@@ -109,17 +130,14 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("RECONNECT [<database>]", "opens server connections anew, each once it is free"),
     ("KILL [<database>]", "ends the clients and server connections of a database, or of all"),
     ("SHUTDOWN", "accepts nobody any more, lets transactions come to their end and stops"),
-    (
-        "SHUTDOWN WAIT",
-        "the same so slowly that load balancers and pools notice nothing; as SIGTERM",
-    ),
+    ("SHUTDOWN WAIT", "the same so slowly that pools notice nothing, as SIGTERM does"),
 ];
 
 impl Command {
     /// The command tag in CommandComplete, without arguments: `SHOW`, `RELOAD`, `DEALLOCATE ALL`.
     pub(super) const fn tag(&self) -> &'static str {
         match self {
-            Self::Show(_) => "SHOW",
+            Self::Show(_) | Self::ShowAll(_) => "SHOW",
             Self::Reload => "RELOAD",
             Self::Shutdown(_) => "SHUTDOWN",
             Self::Cluster(command) => command.tag(),
@@ -157,6 +175,39 @@ impl Command {
         )
     }
 
+    /// Whether the command acts on all replicas: what it changes would otherwise hold for the
+    /// clients of one alone.
+    pub(super) const fn acts_on_all(&self) -> bool {
+        matches!(self, Self::Reload | Self::Cluster(_) | Self::Credential(_))
+    }
+
+    /// The columns of the command's rows; `None` when it has none. `has_peers` says that there are
+    /// other replicas.
+    pub(super) fn columns(&self, has_peers: bool) -> Option<Vec<Column>> {
+        match self {
+            Self::Show(table) => Some(table.columns().to_vec()),
+            Self::ShowAll(table) => Some([&[REPLICA], table.columns()].concat()),
+            _ if has_peers && self.acts_on_all() => Some(RESULTS.to_vec()),
+            _ => None,
+        }
+    }
+
+    /// The command as text that [`parse`] reads as this command, with a quoted name.
+    pub(super) fn to_text(&self) -> String {
+        match self.target() {
+            Some(target) => format!("{} \"{}\"", self.tag(), target.replace('"', "\"\"")),
+            None => self.to_string(),
+        }
+    }
+
+    /// The command as a user of the database `pgbouncer` means it.
+    pub(super) fn of_pgbouncer(self) -> Self {
+        match self {
+            Self::Show(Show::Peers) => Self::Show(Show::PgbouncerPeers),
+            other => other,
+        }
+    }
+
     /// Whether only a user of `admin_users` may run the command: every command except SHOW and
     /// those of drivers. Others get an error (42501).
     pub(super) const fn changes_something(&self) -> bool {
@@ -167,6 +218,7 @@ impl Command {
             | Self::Credential(_)
             | Self::Renewal(_) => true,
             Self::Show(_)
+            | Self::ShowAll(_)
             | Self::Set
             | Self::Begin
             | Self::Commit
@@ -182,8 +234,8 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.tag())?;
         match self {
-            Self::Show(Show::StatsTotals) => f.write_str(" STATS_TOTALS"),
-            Self::Show(table) => write!(f, " {}", format!("{table:?}").to_ascii_uppercase()),
+            Self::Show(table) => write!(f, " {}", table.name()),
+            Self::ShowAll(table) => write!(f, " {} ALL", table.name()),
             _ => self.target().map_or(Ok(()), |target| write!(f, " {target}")),
         }
     }
@@ -217,7 +269,8 @@ fn command(command: &CommandWords<'_>) -> Result<Command, Fault> {
     let unknown = || unknown(command.text, &words);
     match words.as_slice() {
         ["SHOW"] => Ok(Command::Show(Show::Help)),
-        ["SHOW", table] => show(table).ok_or_else(unknown),
+        ["SHOW", table] => show(table).map(Command::Show).ok_or_else(unknown),
+        ["SHOW", table, "ALL"] => show(table).map(Command::ShowAll).ok_or_else(unknown),
         ["RELOAD"] => Ok(Command::Reload),
         ["SHUTDOWN"] => Ok(Command::Shutdown(Pace::Quick)),
         ["SHUTDOWN", "WAIT"] => Ok(Command::Shutdown(Pace::Unnoticed)),
@@ -237,16 +290,18 @@ fn command(command: &CommandWords<'_>) -> Result<Command, Fault> {
     }
 }
 
-fn show(table: &str) -> Option<Command> {
-    Some(Command::Show(match table {
+fn show(table: &str) -> Option<Show> {
+    Some(match table {
         "CLIENTS" => Show::Clients,
         "CONFIG" => Show::Config,
         "CREDENTIALS" => Show::Credentials,
         "DATABASES" => Show::Databases,
+        "BUDGET" => Show::Budget,
         "FAILOVERS" => Show::Failovers,
         "HELP" => Show::Help,
         "LISTS" => Show::Lists,
         "NODES" => Show::Nodes,
+        "PEERS" => Show::Peers,
         "POOLS" => Show::Pools,
         "QUESTIONS" => Show::Questions,
         "SERVERS" => Show::Servers,
@@ -255,7 +310,7 @@ fn show(table: &str) -> Option<Command> {
         "USERS" => Show::Users,
         "VERSION" => Show::Version,
         _ => return None,
-    }))
+    })
 }
 
 fn set(words: &[&str]) -> Result<Command, Fault> {
@@ -309,6 +364,31 @@ pub(super) mod tests {
             parse(b"RELOAD; SHOW VERSION"),
             Ok(vec![Command::Reload, Command::Show(Show::Version)])
         );
+    }
+
+    #[test]
+    fn a_command_for_all_replicas_is_read_as_it_was_meant() {
+        for text in ["RELOAD", "RESUME", "HOLD \"a \"\"b; c\"", "REVOKE OLD App", "REFRESH \"x y\""]
+        {
+            let commands = parse(text.as_bytes()).unwrap();
+            assert_eq!(parse(commands[0].to_text().as_bytes()), Ok(commands.clone()), "{text}");
+            assert!(commands[0].acts_on_all(), "{text}");
+        }
+        let adopt = parse(b"ADOPT NODE main.10.0.0.1").unwrap();
+        assert_eq!(parse(adopt[0].to_text().as_bytes()), Ok(adopt));
+        for text in ["KILL app", "RECONNECT", "SHUTDOWN", "SHOW POOLS", "BEGIN"] {
+            assert!(!parse(text.as_bytes()).unwrap()[0].acts_on_all(), "{text}");
+        }
+        assert_eq!(parse(b"show pools all"), Ok(vec![Command::ShowAll(Show::Pools)]));
+        let names = |command: &Command, has_peers| {
+            let columns = command.columns(has_peers)?;
+            Some(columns.iter().map(Column::name).collect::<Vec<_>>())
+        };
+        let version = Some(vec!["replica", "version"]);
+        assert_eq!(names(&Command::ShowAll(Show::Version), false), version);
+        assert_eq!(names(&Command::Reload, true), Some(vec!["replica", "result"]));
+        assert_eq!(names(&Command::Reload, false), None);
+        assert_eq!(names(&Command::Shutdown(Pace::Quick), true), None);
     }
 
     #[test]

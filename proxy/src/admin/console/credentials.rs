@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use pgimbal_wire::error::{Severity, SqlState};
 
-use super::answer::{Cell, Column, Fault, Row, int, notice, text};
+use super::answer::{Cell, Column, Fault, Notices, Row, int, notice, text};
 use super::connections::moment;
 use crate::credentials::{
     CredentialManager, CredentialStatus, CredentialsStatus, NotRevoked, UnknownRole,
@@ -106,7 +106,7 @@ impl CredentialCommand {
     pub(super) async fn run(
         &self,
         manager: &CredentialManager,
-        out: &mut Vec<u8>,
+        out: &mut Notices,
     ) -> Result<Vec<Row>, Fault> {
         match self {
             Self::RevokeOld(user) => {
@@ -152,8 +152,8 @@ impl From<NotRevoked> for Fault {
     fn from(why: NotRevoked) -> Self {
         match why {
             NotRevoked::Unknown(unknown) => unknown.into(),
-            NotRevoked::NotKept => Self::new(SqlState::IO_ERROR, why.to_string())
-                .hint("pgimbal's log says what is wrong with state_dir; then say it again."),
+            NotRevoked::NotKept(_) => Self::new(SqlState::IO_ERROR, why.to_string())
+                .hint("pgimbal's log says what is wrong with the store; then say it again."),
         }
     }
 }

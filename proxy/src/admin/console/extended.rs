@@ -20,8 +20,10 @@ const STATEMENTS_LIMIT: usize = 256;
 const PORTALS_LIMIT: usize = 16;
 
 /// A session's prepared statements and portals.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Extended {
+    is_pgbouncer: bool,
+    has_peers: bool,
     /// `None` is the empty text.
     statements: HashMap<Vec<u8>, Option<Command>>,
     portals: HashMap<Vec<u8>, Portal>,
@@ -46,6 +48,13 @@ pub(super) struct Execution {
 }
 
 impl Extended {
+    /// Those of a new session: none. `is_pgbouncer` says that its database is `pgbouncer`, and
+    /// `has_peers` that there are other replicas.
+    pub(super) fn new(is_pgbouncer: bool, has_peers: bool) -> Self {
+        let (statements, portals) = (HashMap::new(), HashMap::new());
+        Self { is_pgbouncer, has_peers, statements, portals }
+    }
+
     /// Answers a Parse, Bind, Describe or Close (any other `tag` counts as Close); runs no command.
     ///
     /// # Errors
@@ -139,7 +148,10 @@ impl Extended {
                 ));
             }
             Entry::Vacant(_) if full => return Err(too_many("prepared statements")),
-            entry => entry.insert_entry(commands.first().cloned()),
+            entry => entry.insert_entry(match self.is_pgbouncer {
+                true => commands.first().cloned().map(Command::of_pgbouncer),
+                false => commands.first().cloned(),
+            }),
         };
         encode::parse_complete(out);
         Ok(())
@@ -172,9 +184,9 @@ impl Extended {
                 (portal.command.clone(), &portal.formats)
             }
         };
-        match command {
-            Some(Command::Show(show)) => answer::describe(out, show.columns(), formats),
-            _ => encode::message(out, backend::NO_DATA, |_| {}),
+        match command.and_then(|command| command.columns(self.has_peers)) {
+            Some(columns) => answer::describe(out, &columns, formats),
+            None => encode::message(out, backend::NO_DATA, |_| {}),
         }
         Ok(())
     }

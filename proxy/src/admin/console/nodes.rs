@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use pgimbal_pooler::topology::{NodeState, Writes};
 use pgimbal_wire::error::{Severity, SqlState};
 
-use super::answer::{Cell, Column, Fault, Row, int, notice, text};
+use super::answer::{Cell, Column, Fault, Notices, Row, int, notice, text};
 use super::connections::moment;
 use crate::topology::{ClusterStatus, Clusters, FailoverStatus, NodeStatus, OperatorError};
 
@@ -157,7 +157,7 @@ impl ClusterCommand {
     pub(super) async fn run(
         &self,
         clusters: &Clusters,
-        out: &mut Vec<u8>,
+        out: &mut Notices,
     ) -> Result<Vec<Row>, Fault> {
         match self {
             Self::Hold(cluster) => {

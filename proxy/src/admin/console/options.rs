@@ -5,7 +5,9 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use pgimbal_config::{ClientConfig, Config, CredentialConfig, MaxPinned, PoolConfig, ServerTls};
+use pgimbal_config::{
+    ClientConfig, Config, CredentialConfig, MaxPinned, PeersConfig, PoolConfig, ServerTls,
+};
 
 use super::answer::{Cell, Column, Row, text};
 
@@ -27,8 +29,14 @@ const NEED_RESTART: &[&str] = &[
     "workers",
     "state_dir",
     "deployment_key",
+    "deployment_key_previous",
     "credential_history",
     "password_cache",
+    "peers.listen",
+    "peers.dns",
+    "peers.addresses",
+    "peers.replica_name",
+    "peers.peer_id",
 ];
 
 /// The rows of SHOW CONFIG.
@@ -50,6 +58,7 @@ fn options(config: &Config) -> Vec<(String, String)> {
     list.extend(pool(&config.pool));
     list.extend(credentials(&config.credentials));
     list.extend(server_tls(&config.server_tls));
+    list.extend(peers(&config.peers));
     list.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -128,11 +137,15 @@ fn pool(pool: &PoolConfig) -> Options<25> {
     ]
 }
 
-fn credentials(own: &CredentialConfig) -> Options<6> {
+fn credentials(own: &CredentialConfig) -> Options<7> {
     [
         ("state_dir", path(own.state_dir.as_deref())),
         // Whether there is one is all that may be known of it.
         ("deployment_key", own.deployment_key.as_ref().map_or("", |_| "***").to_owned()),
+        (
+            "deployment_key_previous",
+            own.deployment_key_previous.as_ref().map_or("", |_| "***").to_owned(),
+        ),
         ("grace_generations", own.grace_generations.to_string()),
         ("grace_age", or_off(own.grace_age.map(span))),
         ("credential_history", own.history.as_str().to_owned()),
@@ -149,6 +162,16 @@ fn server_tls(tls: &ServerTls) -> Options<6> {
         ("server_tls.key_file", path(tls.key_file.as_deref())),
         ("server_tls.sslnegotiation", begins.to_owned()),
         ("server_tls.channel_binding", tls.channel_binding.as_str().to_owned()),
+    ]
+}
+
+fn peers(peers: &PeersConfig) -> Options<5> {
+    [
+        ("peers.listen", or_off(peers.listen)),
+        ("peers.dns", peers.dns.clone().unwrap_or_default()),
+        ("peers.addresses", list(&peers.addresses)),
+        ("peers.replica_name", peers.replica_name.clone().unwrap_or_default()),
+        ("peers.peer_id", peers.peer_id.map_or_else(String::new, |id| id.to_string())),
     ]
 }
 

@@ -8,7 +8,7 @@ use pgimbal_wire::error::{Severity, SqlState};
 use tokio::sync::watch;
 use tracing::info;
 
-use super::answer::{Fault, Row, notice};
+use super::answer::{Fault, Notices, Row, notice};
 use super::control::Control;
 
 /// A RECONNECT or KILL, for one database or for all.
@@ -50,7 +50,7 @@ impl RenewalCommand {
         self,
         config: &watch::Receiver<Arc<Config>>,
         control: &Control,
-        out: &mut Vec<u8>,
+        out: &mut Notices,
     ) -> Result<Vec<Row>, Fault> {
         let Self { how, database } = self;
         if let Some(database) = &database

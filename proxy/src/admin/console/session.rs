@@ -9,7 +9,7 @@ use pgimbal_wire::error::SqlState;
 use pgimbal_wire::tag::{backend, frontend};
 
 use super::Console;
-use super::answer::{self, Fault, Formats};
+use super::answer::{self, Fault, Formats, Notices};
 use super::command::{self, Command};
 use super::connection::{ConsoleConnection, Ended, protocol};
 use super::extended::Extended;
@@ -24,6 +24,8 @@ pub(super) struct Session<'a> {
     console: &'a Console,
     role: ConsoleRole,
     user: Box<str>,
+    /// Whether the client's database is `pgbouncer`, where tables have PgBouncer's columns.
+    is_pgbouncer: bool,
     /// The client's address, for the log.
     address: String,
     link: ConsoleConnection,
@@ -48,6 +50,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(console: &'a Console, client: Authenticated, address: String) -> Self {
         // Whoever hands over a client without a role has made a mistake; it may only look.
         let role = client.console.unwrap_or(ConsoleRole::Stats);
+        let is_pgbouncer = &*client.database == "pgbouncer";
         let mut output = client.pending_output;
         greet(&mut output, role, &client.user);
         Self {
@@ -57,7 +60,8 @@ impl<'a> Session<'a> {
             address,
             link: ConsoleConnection::new(client.transport, client.residual, output),
             transaction: TransactionStatus::Idle,
-            extended: Extended::default(),
+            extended: Extended::new(is_pgbouncer, console.has_peers()),
+            is_pgbouncer,
             skips: false,
         }
     }
@@ -133,14 +137,17 @@ impl<'a> Session<'a> {
 
     /// A simple query: all of its commands, until one fails.
     async fn query(&mut self, text: &[u8]) -> Result<(), Fault> {
-        let commands = self.parse(text)?;
+        let mut commands = self.parse(text)?;
+        if self.is_pgbouncer {
+            commands = commands.into_iter().map(Command::of_pgbouncer).collect();
+        }
         if commands.is_empty() {
             encode::message(&mut self.link.output, backend::EMPTY_QUERY_RESPONSE, |_| {});
         }
         for command in commands {
             let rows = self.run(command.clone()).await?;
-            if let Command::Show(show) = command {
-                answer::describe(&mut self.link.output, show.columns(), &Formats::Text);
+            if let Some(columns) = command.columns(self.console.has_peers()) {
+                answer::describe(&mut self.link.output, &columns, &Formats::Text);
             }
             for row in &rows {
                 answer::row(&mut self.link.output, row, &Formats::Text);
@@ -181,7 +188,9 @@ impl<'a> Session<'a> {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
-        let done = self.console.run(command.clone(), self.role, &mut self.link.output).await;
+        let mut notices = Notices::default();
+        let done = self.console.run(command.clone(), self.role, &mut notices).await;
+        notices.encode(&mut self.link.output);
         if !command.is_of_drivers() {
             self.log(&command, done.as_ref().map(|_| ()));
         }
@@ -221,6 +230,7 @@ impl<'a> Session<'a> {
             Command::Commit | Command::Rollback => self.transaction = TransactionStatus::Idle,
             Command::Deallocate | Command::Discard => self.extended.deallocate_all(),
             Command::Show(_)
+            | Command::ShowAll(_)
             | Command::Reload
             | Command::Shutdown(_)
             | Command::Cluster(_)

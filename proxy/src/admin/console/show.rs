@@ -4,10 +4,10 @@ use pgimbal_config::Config;
 use pgimbal_wire::error::Severity;
 
 use super::Console;
-use super::answer::{Cell, Column, Row, int, notice, text};
+use super::answer::{Cell, Column, Notices, Row, int, notice, text};
 use super::command::{HELP, Show};
-use super::{connections, credentials, nodes, options, stats};
-use crate::admin::collect::{Detail, Snapshot};
+use super::{budget, connections, credentials, nodes, options, peers, stats};
+use crate::admin::collect::{Detail, Phase, Snapshot};
 
 const HELP_COLUMNS: &[Column] = &[text("command"), text("meaning")];
 const LISTS: &[Column] = &[text("list"), int("items")];
@@ -39,6 +39,7 @@ impl Show {
     /// The columns of the table.
     pub(super) const fn columns(self) -> &'static [Column] {
         match self {
+            Self::Budget => budget::BUDGET,
             Self::Clients => connections::CLIENTS,
             Self::Config => options::CONFIG,
             Self::Credentials => credentials::CREDENTIALS,
@@ -47,6 +48,8 @@ impl Show {
             Self::Help => HELP_COLUMNS,
             Self::Lists => LISTS,
             Self::Nodes => nodes::NODES,
+            Self::Peers => peers::PEERS,
+            Self::PgbouncerPeers => peers::PGBOUNCER_PEERS,
             Self::Pools => stats::POOLS,
             Self::Questions => stats::QUESTIONS,
             Self::Servers => connections::SERVERS,
@@ -67,14 +70,20 @@ impl Show {
 
 impl Console {
     /// The rows of `table`. A warning goes to `out` when a worker did not answer.
-    pub(super) async fn show(&self, table: Show, out: &mut Vec<u8>) -> Vec<Row> {
+    pub(super) async fn show(&self, table: Show, out: &mut Notices) -> Vec<Row> {
         let config = self.config.borrow().clone();
         match table {
+            Show::Budget => return budget::rows(&self.collector.budgets().status()),
             Show::Config => return options::config(&config),
             Show::Credentials => {
                 return credentials::rows(&self.collector.credentials().status().await);
             }
             Show::Failovers => return nodes::failovers(&self.collector.clusters().status().await),
+            Show::Peers => {
+                let ready = self.collector.process().phase() == Phase::Serving;
+                return peers::peers(self.collector.peers(), ready);
+            }
+            Show::PgbouncerPeers => return peers::pgbouncer_peers(self.collector.peers()),
             Show::Nodes => return nodes::nodes(&self.collector.clusters().status().await),
             Show::Help => {
                 return HELP.iter().map(|(c, m)| vec![(*c).into(), (*m).into()]).collect();
@@ -104,11 +113,14 @@ impl Console {
             Show::Stats => stats::stats(&snapshot, &self.averages),
             Show::StatsTotals => stats::totals(&snapshot),
             Show::Users => users(&snapshot, &config),
-            Show::Config
+            Show::Budget
+            | Show::Config
             | Show::Credentials
             | Show::Failovers
             | Show::Help
             | Show::Nodes
+            | Show::Peers
+            | Show::PgbouncerPeers
             | Show::Version => vec![],
         }
     }

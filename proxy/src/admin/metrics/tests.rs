@@ -65,7 +65,10 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     process.login(LoginResult::Timeout);
     let worker = WorkerSnapshot { pools, panics: 2, ..Default::default() };
     Snapshot {
+        peers: Default::default(),
         credentials: Default::default(),
+        budgets: Vec::new(),
+        facts: Default::default(),
         workers: vec![worker],
         unresponsive: vec![0],
         process: process.snapshot(),

@@ -4,6 +4,8 @@ use pgimbal_auth::account::{MatchedPassword, PasswordRank};
 use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::{Overrides, Secret, load};
 
+use pgimbal_replicas::document::SaltsKey;
+
 use super::super::CredentialManager;
 use super::super::role::{UNKNOWN, UNSERVED};
 use super::super::status::Counted;
@@ -26,9 +28,9 @@ impl Stage {
         let config = config(&place, users);
         let sources = Sources::new(&config).expect("sources");
         let (commands, _) = mpsc::unbounded_channel();
-        let (salts, shared) = (SaltKey::new([7; 32]), Arc::new(Shared::new(true)));
+        let (facts, shared) = (Facts::alone(), Arc::new(Shared::new(true)));
         let (notify, downgraded): (Notify, _) = (Box::new(|_, _| {}), commands.downgrade());
-        let mut task = Task::new(config, sources, salts, notify, shared, downgraded);
+        let mut task = Task::new(config, sources, facts, notify, shared, downgraded);
         task.follow_config();
         Self { task, place, _commands: commands }
     }
@@ -86,8 +88,8 @@ async fn rotation_2_a_revoke_drops_what_a_verifier_that_is_being_made_replaces()
     assert!(said.try_recv().is_err(), "the old password is still accepted");
     stage.derives().await;
     assert_eq!(stage.role("shop").accepted_numbers(), [2]);
-    stage.task.files.save(&stage.task.roles, Instant::now());
-    assert_eq!(said.try_recv(), Ok(Ok(())));
+    stage.task.share();
+    assert_eq!(said.await, Ok(Ok(())));
 }
 
 #[tokio::test]
@@ -253,28 +255,24 @@ async fn a_user_of_a_rule_who_has_logged_in_goes_an_hour_after_the_source_has_dr
 #[tokio::test]
 async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
     let mut stage = Stage::new("kept", RULE);
-    let state = stage.place.join("state");
-    let config = pgimbal_config::CredentialConfig {
-        state_dir: Some(state.clone()),
-        history: pgimbal_config::HistoryPlace::File,
-        ..stage.task.config.credentials.clone()
-    };
-    stage.task.files = StateFiles::load(&config);
     stage.learns("made_up").await;
     stage.learns("shop").await;
     drop(stage.serves("shop"));
-    stage.task.files.save(&stage.task.roles, Instant::now());
-    stage.task.files.saved().await.expect("a write");
-    let kept = || std::fs::read_to_string(state.join("credentials.json")).expect("the history");
-    assert!(kept().contains("shop") && !kept().contains("made_up"), "{}", kept());
-    // Whom the history knows has been served.
-    assert_eq!(StateFiles::load(&config).users(), ["shop"]);
+    stage.task.share();
+    let published = stage.task.facts.document();
+    let kept = || {
+        let document = Arc::clone(&published.borrow());
+        let users = document.users().filter(|(_, record)| !record.is_empty());
+        users.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(), ["shop"]);
+    stage.task.handle_document();
     stage.misses("shop");
     stage.looks_at("shop", later(2 * UNKNOWN));
     assert!(!stage.knows("shop"));
-    stage.task.files.save(&stage.task.roles, Instant::now());
-    stage.task.files.saved().await.expect("a write");
-    assert!(!kept().contains("shop"), "{}", kept());
+    assert!(kept().is_empty());
+    stage.task.handle_document();
+    assert!(!stage.knows("shop"), "what was forgotten does not come back");
 }
 
 #[tokio::test]
@@ -292,4 +290,39 @@ async fn the_first_login_of_a_user_is_told() {
     assert!(!stage.role("shop").is_served());
     stage.task.handle_command(command);
     assert!(stage.role("shop").is_served());
+}
+
+#[tokio::test]
+async fn rotation_12_a_password_that_another_replica_has_seen_is_accepted_and_23_revoked() {
+    let (mut ahead, mut behind) = (Stage::new("ahead", SHOP), Stage::new("behind", SHOP));
+    let tell = |from: &Stage, to: &mut Stage| {
+        let document = Arc::clone(&from.task.facts.document().borrow());
+        to.task.facts.merge_from_peer(&document.to_bytes()).expect("merged");
+        to.task.handle_document();
+    };
+    // One salt for both.
+    for stage in [&mut ahead, &mut behind] {
+        stage.task.facts.add(|document, _| document.set_salts(SaltsKey::new([0; 32])));
+    }
+    tell(&ahead, &mut behind);
+    tell(&behind, &mut ahead);
+    ahead.answers("shop", 1, 1, "old");
+    ahead.derives().await;
+    behind.answers("shop", 1, 1, "old");
+    behind.derives().await;
+    ahead.answers("shop", 2, 2, "new");
+    ahead.derives().await;
+    ahead.task.share();
+    tell(&ahead, &mut behind);
+    assert_eq!(behind.role("shop").accepted_numbers().len(), 2, "old and new");
+    assert!(behind.role("shop").next_fetch(Instant::now()).is_some_and(|at| at <= Instant::now()));
+    let (reply, said) = oneshot::channel();
+    ahead.task.handle_command(Command::RevokeOld("shop".into(), reply));
+    ahead.task.share();
+    assert_eq!(said.await, Ok(Ok(())));
+    tell(&ahead, &mut behind);
+    assert_eq!(behind.role("shop").accepted_numbers().len(), 1);
+    // Its source still has the old one.
+    behind.answers("shop", 2, 2, "old");
+    assert_eq!(behind.role("shop").accepted_numbers().len(), 1);
 }

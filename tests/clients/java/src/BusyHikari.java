@@ -10,13 +10,20 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * A busy HikariCP with its defaults over pgjdbc: it asks a connection whether it lives when that
- * has lain idle for more than half a second. tests/src/busy_pool.rs has the conversation.
+ * A busy HikariCP over pgjdbc. By default it asks a connection whether it lives when that has lain
+ * idle for more than half a second; its clients then work in waves, all at the same time, for the
+ * pool gives the same few connections to clients that take turns. With
+ * com.zaxxer.hikari.aliveBypassWindowMs=0 it always asks, and they never pause for long.
+ * tests/src/busy_pool.rs has the conversation.
  */
 public final class BusyHikari {
     private static final AtomicLong acknowledged = new AtomicLong();
     private static final AtomicLong errors = new AtomicLong();
     private static final AtomicLong failed = new AtomicLong();
+    private static final boolean asksAlways = Integer.getInteger("com.zaxxer.hikari.aliveBypassWindowMs", 500) == 0;
+    private static final double pause = Double.parseDouble(System.getenv("BUSY_PAUSE"));
+    private static final int WAVE = 1000;
+    private static final int BETWEEN_WAVES = 2000;
     private static volatile boolean over;
 
     public static void main(String[] arguments) throws Exception {
@@ -65,8 +72,15 @@ public final class BusyHikari {
             if (number == 0) {
                 begun.countDown();
             }
-            // A burst, and then nobody wants anything for a while.
-            pause(number % 5 == 4 ? random.nextInt(1800, 2200) : random.nextInt(10, 40));
+            if (asksAlways) {
+                pause((int) (random.nextDouble(0.5, 1.5) * pause * 1000));
+                continue;
+            }
+            pause(random.nextInt(20, 80));
+            long at = System.nanoTime() / 1_000_000 % (WAVE + BETWEEN_WAVES);
+            if (at >= WAVE) {
+                pause((int) (WAVE + BETWEEN_WAVES - at));
+            }
         }
         if (hasFailed) {
             failed.incrementAndGet();

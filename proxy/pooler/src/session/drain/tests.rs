@@ -2,6 +2,7 @@
 
 use pgimbal_wire::frame;
 
+use super::time::{ACTIVE_UNTIL, IDLE_UNTIL, PINNED_FROM, at_last};
 use super::*;
 use crate::ids::SessionId;
 use crate::plan::{Plan, Stop};
@@ -263,7 +264,7 @@ fn a_barrier_that_nothing_is_pending_behind_keeps_nobody() {
     let session = drain.fixture.pooler.core().sessions.get_mut(id).expect("a session");
     session.set_phase(Phase::Barrier);
     drain.begin();
-    assert!(drain.at(SHORT_IDLE_FROM).has_gone(0));
+    assert!(drain.at(IDLE_UNTIL).has_gone(0));
 }
 
 #[test]

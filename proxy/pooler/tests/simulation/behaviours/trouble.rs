@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgimbal_pooler::server::ServerState;
 use pgimbal_pooler::session::Link;
+use pgimbal_pooler::session::drain::time::DrainTime;
 
 use crate::client::Stage;
 use crate::message as m;
@@ -120,7 +121,8 @@ fn behaviour_52_draining_lets_a_transaction_end() {
     world.join(0);
     world.join(1);
     world.say(0, &m::query("begin"));
-    world.poolers[0].drain();
+    let now = world.now;
+    world.poolers[0].drain(DrainTime { begin: now, end: now }, now);
     world.take_actions(0);
     world.settle();
     assert_eq!(world.heard(1), ["E 57P01 pgimbal is shutting down"]);

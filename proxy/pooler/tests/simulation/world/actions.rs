@@ -57,7 +57,7 @@ impl World {
                     self.peers[at].stage = PeerStage::Migration;
                     self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), pool, to });
                 }
-                Action::Retired(_) => {}
+                Action::Retired(_) | Action::AskForIdle(_) => {}
                 Action::Cut(id) => self.cut(worker, id),
                 Action::ProbeHint(_, probe_hint) => self.probe_hints.push(probe_hint),
                 Action::Ask(pool, to) => {

@@ -1,7 +1,8 @@
 //! What a run is like: its pool, what may go wrong, what clients ask for at login.
 
 use pgimbal_config::{
-    Host, PoolConfig, PoolMode, ResolvedCluster, ResolvedPool, Route, ServerPassword,
+    Host, PoolConfig, PoolMode, ResolvedCluster, ResolvedPool, Route, ServerBudget, ServerLimit,
+    ServerPassword,
 };
 
 use crate::random::Random;
@@ -62,6 +63,8 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         cluster: shape.cluster.clone(),
         route: Route::Primary,
         tls: Default::default(),
+        // The budget is simulated beside it, without sessions.
+        server_budget: ServerBudget { limit: ServerLimit::Off, ..ServerBudget::default() },
         max_db_connections: None,
         max_user_connections: None,
         max_pinned: shape.max_pinned,

@@ -1,0 +1,398 @@
+//! The numbers of a server's budget, and who gives way to whom.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use pgimbal_config::{ServerBudget, ServerLimit};
+
+use super::claims::{Claim, Claimant, Claims, PATIENCE, Scope};
+use super::limits::{Cap, LearnedLimits};
+use super::{Offered, Token, Wish};
+use crate::ids::WorkerId;
+
+/// How many connections are opened to a server under `auto` before it has said what it allows; the
+/// first one asks it.
+pub const UNKNOWN_LIMIT: u32 = 2;
+
+/// How long a server's refusal (53300) is its limit: others may leave at any time.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(1);
+
+/// How long a connection was idle that is closed although the pool that waits has others.
+const IDLE_ENOUGH: Duration = Duration::from_millis(100);
+
+/// How long a pool keeps its only connection that another pool waits for which has none. Closing
+/// and opening one takes a tenth of it or so.
+const TURN: Duration = Duration::from_millis(200);
+
+/// How long a worker's idle connection stands for it: workers look at theirs every 100 ms.
+const OFFER_LIFETIME: Duration = Duration::from_millis(150);
+
+/// How long the workers have to say what they have, and the pause before they are asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The numbers of a server's budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetStatus {
+    /// How many connections the deployment may have, those of probers included; `None` for no
+    /// limit, and while the server has not said what it allows.
+    pub budget: Option<u32>,
+    /// How many of them this process may have; `u32::MAX` for no limit.
+    pub limit: u32,
+    /// Connections of pools, those being opened included.
+    pub used: u32,
+    /// Connections that belong to no pool.
+    pub reserved: u32,
+    /// Pools that wait for one, counted once for each worker.
+    pub waiting: u32,
+    /// Pools that have one.
+    pub pools: u32,
+    /// Connections that were closed so that another pool or replica could have one, since the
+    /// start.
+    pub given_up: u64,
+    /// Connections that the server refused because it had too many (53300), since the start.
+    pub refused: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    config: ServerBudget,
+    /// What the server allows under `auto`, and when it said so.
+    settings: Option<(u32, u32, Instant)>,
+    /// What the replicas' budget allows this one; `None` where there is no other replica.
+    granted: Option<u32>,
+    /// How many connections other replicas want.
+    reclaim: u32,
+    taken: u32,
+    closing: u32,
+    pools: HashMap<usize, u32, RandomState>,
+    roles: HashMap<Box<str>, Cap, RandomState>,
+    databases: HashMap<Box<str>, Cap, RandomState>,
+    claims: Claims,
+    refusal: Option<(u32, Instant)>,
+    asked_at: Option<Instant>,
+    offers: Vec<Option<Offer>>,
+    given_up: u64,
+    refused: u64,
+}
+
+/// The longest idle connection of a worker, if it has one.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    since: Option<Instant>,
+    at: Instant,
+}
+
+impl State {
+    pub(super) fn new(config: ServerBudget) -> Self {
+        Self {
+            config,
+            settings: None,
+            granted: None,
+            reclaim: 0,
+            taken: 0,
+            closing: 0,
+            pools: HashMap::default(),
+            roles: HashMap::default(),
+            databases: HashMap::default(),
+            claims: Claims::default(),
+            refusal: None,
+            asked_at: None,
+            offers: Vec::new(),
+            given_up: 0,
+            refused: 0,
+        }
+    }
+
+    pub(super) const fn configure(&mut self, config: ServerBudget) {
+        self.config = config;
+    }
+
+    pub(super) fn is_contended(&self) -> bool {
+        self.reclaim > 0 || !self.claims.is_empty()
+    }
+
+    /// The budget of the whole deployment.
+    fn budget(&self) -> Option<u32> {
+        match self.config.limit {
+            ServerLimit::Connections(limit) => Some(limit),
+            ServerLimit::Off => None,
+            ServerLimit::Auto => {
+                self.settings.map(|(most, reserved, _)| self.config.of_settings(most, reserved))
+            }
+        }
+    }
+
+    /// How many connections this process may have, those without a pool included.
+    fn limit(&self) -> u32 {
+        let unknown = match self.config.limit {
+            ServerLimit::Off => u32::MAX,
+            _ => UNKNOWN_LIMIT.saturating_add(self.config.reserved),
+        };
+        self.granted.unwrap_or_else(|| self.budget().unwrap_or(unknown))
+    }
+
+    /// How many more connections of pools there may be.
+    fn free(&self, now: Instant) -> u32 {
+        let pools = self.limit().saturating_sub(self.config.reserved).max(1);
+        let seen = self.refusal.filter(|(_, until)| *until > now).map(|(limit, _)| limit);
+        pools.min(seen.unwrap_or(u32::MAX)).saturating_sub(self.taken)
+    }
+
+    pub(super) fn take(&mut self, claimant: Claimant, wish: &Wish<'_>, now: Instant) -> bool {
+        self.claims.expire(now);
+        if let Some(scope) = self.obstacle(claimant, wish, now) {
+            if wish.is_awaited {
+                self.claims.note(claimant, scope, now);
+            }
+            return false;
+        }
+        self.claims.remove(claimant);
+        self.taken += 1;
+        *self.pools.entry(claimant.pool).or_default() += 1;
+        cap(&mut self.roles, wish.role).taken += 1;
+        cap(&mut self.databases, wish.database).taken += 1;
+        true
+    }
+
+    /// The first limit that stands in the way.
+    fn obstacle(&mut self, claimant: Claimant, wish: &Wish<'_>, now: Instant) -> Option<Scope> {
+        let open_of = |pool| self.pools.get(&pool).copied().unwrap_or(0);
+        if self.free(now) <= self.claims.ahead(claimant, &Scope::Server, open_of) {
+            return Some(Scope::Server);
+        }
+        let role = Scope::Role(wish.role.into());
+        let ahead = self.claims.ahead(claimant, &role, open_of);
+        let of_role = cap(&mut self.roles, wish.role);
+        if of_role.free().is_some_and(|free| free <= ahead) && !of_role.may_try_beyond(now) {
+            return Some(role);
+        }
+        let database = Scope::Database(wish.database.into());
+        let ahead = self.claims.ahead(claimant, &database, open_of);
+        let to_database = cap(&mut self.databases, wish.database);
+        let full = to_database.free().is_some_and(|free| free <= ahead);
+        (full && !to_database.may_try_beyond(now)).then_some(database)
+    }
+
+    pub(super) fn give_back(&mut self, token: &Token) {
+        self.taken -= 1;
+        let leaves = u32::from(token.leaves);
+        self.closing -= leaves;
+        if let Some(open) = self.pools.get_mut(&token.pool) {
+            *open -= 1;
+            if *open == 0 {
+                self.pools.remove(&token.pool);
+            }
+        }
+        for (caps, name) in [(&mut self.roles, &token.role), (&mut self.databases, &token.database)]
+        {
+            let cap = cap(caps, name);
+            cap.taken -= 1;
+            cap.closing -= leaves;
+        }
+        if self.taken == 0 {
+            // Names come from clients, in any number; and a server that was restarted may allow
+            // another number of connections.
+            self.roles.clear();
+            self.databases.clear();
+            self.settings = self.settings.filter(|_| self.granted.is_some());
+        }
+    }
+
+    /// The claim of the pool with the fewest connections, another one, that a connection with this token would help, and for which
+    /// none is on its way.
+    fn helped_by(&self, token: &Token, now: Instant) -> Option<&Claim> {
+        let claims = || self.claims.iter().filter(|claim| claim.claimant.pool != token.pool);
+        let mut in_order: Vec<&Claim> = claims().collect();
+        in_order.sort_by_key(|claim| (self.open_of(claim.claimant.pool), claim.since));
+        for claim in in_order {
+            let (free, closing, helps) = match &claim.scope {
+                Scope::Server => (self.free(now), self.closing, true),
+                Scope::Role(role) => {
+                    let cap = self.roles.get(role);
+                    let free = cap.and_then(Cap::free).unwrap_or(0);
+                    (free, cap.map_or(0, |cap| cap.closing), *role == token.role)
+                }
+                Scope::Database(database) => {
+                    let cap = self.databases.get(database);
+                    let free = cap.and_then(Cap::free).unwrap_or(0);
+                    (free, cap.map_or(0, |cap| cap.closing), *database == token.database)
+                }
+            };
+            let wanted = claims().filter(|other| other.scope == claim.scope).count() as u32;
+            if helps && wanted > free.saturating_add(closing) {
+                return Some(claim);
+            }
+        }
+        None
+    }
+
+    /// Whether other replicas want more connections than are being closed.
+    const fn is_reclaimed(&self) -> bool {
+        self.reclaim > self.closing
+    }
+
+    fn open_of(&self, pool: usize) -> u32 {
+        self.pools.get(&pool).copied().unwrap_or(0)
+    }
+
+    /// Whether a released connection is to be closed for somebody else.
+    pub(super) fn gives_way(&mut self, token: &Token, is_wanted: bool, now: Instant) -> bool {
+        self.claims.expire(now);
+        let mine = self.open_of(token.pool);
+        let most = self.pools.values().copied().max().unwrap_or(0);
+        let gives = match self.helped_by(token, now) {
+            Some(claim) => {
+                let theirs = self.open_of(claim.claimant.pool);
+                let waited = now.saturating_duration_since(claim.since) >= PATIENCE;
+                // Where all have as many, moving one would only turn them round; but a pool that
+                // has none gets the only one of another, after a turn.
+                let turn_is_over = now.saturating_duration_since(token.taken_at) >= TURN;
+                let is_more = mine >= theirs + 2 || (theirs == 0 && (turn_is_over || !is_wanted));
+                is_more && (mine == most || waited || !is_wanted)
+            }
+            None => self.is_reclaimed() && (mine == most || !is_wanted),
+        };
+        if gives {
+            self.begin_to_close(token);
+        }
+        gives
+    }
+
+    fn begin_to_close(&mut self, token: &Token) {
+        self.closing += 1;
+        self.given_up += 1;
+        cap(&mut self.roles, &token.role).closing += 1;
+        cap(&mut self.databases, &token.database).closing += 1;
+    }
+
+    pub(super) fn may_ask(&mut self, now: Instant) -> bool {
+        let may = self.is_contended()
+            && self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= ASK_AGAIN);
+        if may {
+            self.asked_at = Some(now);
+        }
+        may
+    }
+
+    /// Chooses among the longest idle connections of all workers.
+    pub(super) fn offer(
+        &mut self,
+        token: &Token,
+        worker: WorkerId,
+        workers: u16,
+        since: Instant,
+        now: Instant,
+    ) -> Offered {
+        self.claims.expire(now);
+        self.set_offer(worker, workers, Some(since), now);
+        let waited = match self.helped_by(token, now) {
+            Some(claim) => {
+                let has_none = self.open_of(claim.claimant.pool) == 0;
+                let waited = now.saturating_duration_since(claim.since);
+                let idle = now.saturating_duration_since(since);
+                if !has_none && idle < IDLE_ENOUGH && waited < PATIENCE {
+                    return Offered::Keep;
+                }
+                waited
+            }
+            None if self.is_reclaimed() => ASK_AGAIN,
+            None => return Offered::Keep,
+        };
+        let fresh = |offer: &Offer| now.saturating_duration_since(offer.at) < OFFER_LIFETIME;
+        let offers = || self.offers.iter().map(|offer| offer.filter(fresh));
+        if waited < ASK_AGAIN && offers().any(|offer| offer.is_none()) {
+            return Offered::Keep;
+        }
+        let longest = offers()
+            .enumerate()
+            .filter_map(|(worker, offer)| Some((offer?.since?, WorkerId(worker as u16))))
+            .min();
+        match longest {
+            Some((_, other)) if other != worker => {
+                // It may have been used since: then another one is next.
+                self.offers[usize::from(other.0)] = None;
+                Offered::Tell(other)
+            }
+            _ => {
+                self.offers[usize::from(worker.0)] = None;
+                self.begin_to_close(token);
+                Offered::Close
+            }
+        }
+    }
+
+    pub(super) fn offer_none(&mut self, worker: WorkerId, workers: u16, now: Instant) {
+        self.claims.expire(now);
+        self.set_offer(worker, workers, None, now);
+    }
+
+    fn set_offer(&mut self, worker: WorkerId, workers: u16, since: Option<Instant>, now: Instant) {
+        self.offers.resize(usize::from(workers.max(worker.0 + 1)), None);
+        self.offers[usize::from(worker.0)] = Some(Offer { since, at: now });
+    }
+
+    pub(super) fn note_refused(&mut self, now: Instant) -> bool {
+        self.refused += 1;
+        if self.taken > 0 {
+            self.refusal = Some((self.taken, now + REFUSAL_LIFETIME));
+        }
+        self.taken > 0
+    }
+
+    pub(super) fn wants_limits(&self, role: &str, database: &str, now: Instant) -> bool {
+        if self.config.limit == ServerLimit::Off {
+            return false;
+        }
+        let is_old = |cap: Option<&Cap>| cap.is_none_or(|cap| cap.is_old(now));
+        (self.config.limit == ServerLimit::Auto && self.settings.is_none())
+            || is_old(self.roles.get(role))
+            || is_old(self.databases.get(database))
+    }
+
+    pub(super) fn learn(
+        &mut self,
+        role: &str,
+        database: &str,
+        limits: LearnedLimits,
+        now: Instant,
+    ) {
+        self.settings = Some((limits.max_connections, limits.reserved, now));
+        cap(&mut self.roles, role).learn(limits.role, now);
+        cap(&mut self.databases, database).learn(limits.database, now);
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        decide: impl FnOnce(Option<u32>, u32, u32) -> (u32, u32),
+        now: Instant,
+    ) {
+        self.claims.expire(now);
+        let used = self.taken + self.config.reserved;
+        let (limit, reclaim) = decide(self.budget(), used, self.claims.len());
+        self.granted = self.budget().map(|_| limit);
+        self.reclaim = reclaim;
+    }
+
+    pub(super) fn status(&mut self, now: Instant) -> BudgetStatus {
+        self.claims.expire(now);
+        BudgetStatus {
+            budget: self.budget(),
+            limit: self.limit(),
+            used: self.taken,
+            reserved: self.config.reserved,
+            waiting: self.claims.len(),
+            pools: self.pools.len() as u32,
+            given_up: self.given_up,
+            refused: self.refused,
+        }
+    }
+}
+
+fn cap<'a>(caps: &'a mut HashMap<Box<str>, Cap, RandomState>, name: &str) -> &'a mut Cap {
+    if !caps.contains_key(name) {
+        caps.insert(name.into(), Cap::default());
+    }
+    // It was just put there.
+    caps.entry(name.into()).or_default()
+}

@@ -1,0 +1,407 @@
+//! One budget of connections for a server, over all replicas.
+//!
+//! The budget of a server is divided into tokens: one token, one connection. A replica that holds a
+//! slot ([`slots`]) owns an equal part of the tokens of every server. A replica that needs more
+//! borrows: the lender sends tokens, which are no longer its own from that moment, and the borrower
+//! has them when a message arrives that counts them ([`message`]). It sends them back when they are
+//! idle, or when their owner wants them and one comes free; nobody takes them away.
+//!
+//! A replica that is silent may be dead, or on the other side of a partition and alive. Its slot,
+//! and what it has borrowed, are free when the server itself shows no process of it for
+//! [`SWEEP_AFTER`]. A living replica therefore uses tokens only while the server shows one of its
+//! processes, or within [`GRACE`] after that; then it has the store confirm that its slot is still
+//! its own.
+//!
+//! A token that is lost with a message, or in a replica that ends, is found again: the totals are
+//! said again, or the possession ends and its accounts with it.
+
+mod account;
+mod evidence;
+pub mod message;
+mod node;
+pub mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::InstanceId;
+pub use evidence::{CLAIM_WITHIN, GRACE, SWEEP_AFTER};
+use message::{Message, NodeMessage};
+use node::NodeBudget;
+use slots::{Holding, Slots, Tenure};
+
+/// How many connections a replica may have to a server whose tokens it cannot use, from the margin
+/// that the budget leaves: enough to serve somebody.
+pub const BARE: u32 = 2;
+
+/// A replica that was not heard for this long is silent; it speaks every second.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
+
+/// How often a replica speaks.
+const SPEAK_EVERY: Duration = Duration::from_secs(1);
+
+/// How many replicas are listened to: all holders, and as many that have no slot.
+const MAX_PEERS: usize = 2 * slots::MAX_SLOTS as usize;
+
+/// The budget as one replica sees it: which slot it holds, what it has lent and borrowed.
+///
+/// The driver tells what it knows with `handle_*`, asks [`Self::settle`] for each server whenever
+/// connections are opened and closed, sends what [`Self::poll_message`] returns to all peers, and
+/// when [`Self::wants_change`] says so reads the store and writes what [`Self::change`] returns.
+#[derive(Debug)]
+pub struct Budget {
+    me: InstanceId,
+    of: u16,
+    slots: Slots,
+    held: Option<Holding>,
+    /// The slot's counter that this replica has tried to write, and since when.
+    writing: Option<(u64, Instant)>,
+    /// Since when each holder is known with its slot's counter.
+    known: BTreeMap<Tenure, (u64, Instant)>,
+    peers: BTreeMap<InstanceId, Peer>,
+    nodes: BTreeMap<Box<str>, NodeBudget>,
+    serial: u64,
+    speak_at: Option<Instant>,
+}
+
+/// Another replica that was heard.
+#[derive(Debug)]
+struct Peer {
+    serial: u64,
+    heard_at: Instant,
+    pids: BTreeMap<Box<str>, BTreeSet<u32>>,
+}
+
+/// What this replica may do at one server now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// How many connections it may have, those being opened included; what is open beyond stays.
+    pub limit: u32,
+    /// How many of its connections it is to close as soon as they are idle: another replica wants
+    /// the tokens back, or there are fewer of them than there were.
+    pub reclaim: u32,
+}
+
+/// Why a replica can or cannot use tokens at a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It can.
+    Usable,
+    /// It holds no slot: the store cannot be reached, or all slots are taken.
+    NoSlot,
+    /// The server has shown no process of this replica for too long: the store is to confirm the
+    /// slot.
+    Unconfirmed,
+    /// A silent replica had the slot, or tokens of it: the server is looked at.
+    Unproven,
+    /// Another holder of a slot has not said yet what it holds of this one's former holders.
+    Unsettled,
+}
+
+/// The tokens of one server, for those who look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// How many connections all replicas together may have.
+    pub total: u32,
+    /// The part that goes with this replica's slot; 0 without one.
+    pub share: u32,
+    /// Tokens that it has of other replicas.
+    pub borrowed: u32,
+    /// Tokens that others have of it, those on their way included.
+    pub lent: u32,
+    /// Whether it can use them.
+    pub standing: Standing,
+}
+
+impl Budget {
+    /// Makes the budget of the replica `me`, which knows nothing yet, in a deployment of `of`
+    /// slots (`max_replicas`).
+    #[must_use]
+    pub fn new(me: InstanceId, of: u16) -> Self {
+        Self {
+            me,
+            of: of.clamp(1, slots::MAX_SLOTS),
+            slots: Slots::default(),
+            held: None,
+            writing: None,
+            known: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            serial: 0,
+            speak_at: None,
+        }
+    }
+
+    /// Takes in how many connections all replicas together may have to a server. A server that is
+    /// not known yet is added.
+    pub fn handle_total(&mut self, node: &str, total: u32, now: Instant) {
+        if !self.nodes.contains_key(node) {
+            let mut budget = NodeBudget::default();
+            if let Some(held) = self.held {
+                let others = self.others().map(|holding| (holding.tenure, true));
+                budget.begin(now, held.after_sweep, others, 0);
+            }
+            self.nodes.insert(node.into(), budget);
+        }
+        if let Some(budget) = self.nodes.get_mut(node) {
+            budget.total = total;
+            budget.is_gone = false;
+        }
+    }
+
+    /// Notes that the configuration no longer has a server: nothing is lent there, and what is
+    /// borrowed goes back.
+    pub fn handle_gone(&mut self, node: &str) {
+        if let Some(budget) = self.nodes.get_mut(node) {
+            budget.total = 0;
+            budget.is_gone = true;
+        }
+    }
+
+    /// Takes in slots from the store: read from it, written to it, or told by a peer that has them
+    /// from there. Older ones change nothing.
+    pub fn handle_stored(&mut self, stored: &Slots, now: Instant) {
+        let before: BTreeSet<Tenure> = self.others().map(|holding| holding.tenure).collect();
+        self.slots.merge(stored);
+        let holding = self.slots.holding_of(self.me).filter(|holding| !holding.contested);
+        let after: BTreeSet<Tenure> = self.others().map(|holding| holding.tenure).collect();
+        self.note_known(now);
+        if before != after {
+            self.nodes.values_mut().for_each(|node| node.evidence.forget_foreign());
+        }
+        match (std::mem::replace(&mut self.held, holding), holding) {
+            (_, None) => self.nodes.values_mut().for_each(NodeBudget::end),
+            (Some(old), Some(new)) if old.tenure == new.tenure => {
+                for node in self.nodes.values_mut() {
+                    before.difference(&after).for_each(|gone| node.close_account(*gone, now));
+                    after.difference(&before).for_each(|new| node.open_account(*new));
+                }
+            }
+            (_, Some(new)) => {
+                let gone = before.difference(&after).count();
+                for node in self.nodes.values_mut() {
+                    let others = after.iter().map(|other| (*other, before.contains(other)));
+                    node.begin(now, new.after_sweep, others, gone);
+                }
+            }
+        }
+        self.confirm();
+        if before != after {
+            self.speak_at = None;
+        }
+    }
+
+    /// What this replica has written to its slot stands in the store: the slot was its own when it
+    /// began to write.
+    fn confirm(&mut self) {
+        let Some((counter, begun)) = self.writing else { return };
+        if self.held.is_some_and(|held| held.counter >= counter) {
+            self.writing = None;
+            self.nodes.values_mut().for_each(|node| node.confirm(begun));
+        }
+    }
+
+    fn note_known(&mut self, now: Instant) {
+        let holdings: Vec<Holding> = self.others().collect();
+        self.known.retain(|tenure, _| holdings.iter().any(|holding| holding.tenure == *tenure));
+        for holding in holdings {
+            let known = self.known.entry(holding.tenure).or_insert((holding.counter, now));
+            if known.0 != holding.counter {
+                *known = (holding.counter, now);
+            }
+        }
+    }
+
+    /// The holders of slots but this replica.
+    fn others(&self) -> impl Iterator<Item = Holding> {
+        let me = self.me;
+        self.slots.holdings().filter(move |holding| holding.tenure.holder != me)
+    }
+
+    /// Takes in what another replica says.
+    pub fn handle_message(&mut self, message: Message, now: Instant) {
+        let Message { from, serial, tenure, nodes } = message;
+        if from == self.me || self.peers.get(&from).is_some_and(|peer| peer.serial >= serial) {
+            return;
+        }
+        if !self.peers.contains_key(&from) && self.peers.len() >= MAX_PEERS {
+            // Those who went long ago make room.
+            self.peers.retain(|_, peer| now - peer.heard_at < SWEEP_AFTER);
+            if self.peers.len() >= MAX_PEERS {
+                return;
+            }
+        }
+        let mine = self.held.map(|held| held.tenure);
+        let mut pids = BTreeMap::new();
+        for (_, node) in self.nodes.iter_mut().filter(|(name, _)| !nodes.contains_key(*name)) {
+            tenure.into_iter().for_each(|tenure| node.read_nothing(tenure));
+        }
+        for (name, said) in nodes {
+            let Some(node) = self.nodes.get_mut(&name) else { continue };
+            for balance in said.balances.iter().filter(|balance| Some(balance.to) == mine) {
+                if Some(balance.from) == tenure {
+                    node.read(balance);
+                }
+            }
+            pids.insert(name, said.pids);
+        }
+        self.peers.insert(from, Peer { serial, heard_at: now, pids });
+    }
+
+    /// Takes in which processes of the deployment's roles a server shows, those of this replica,
+    /// `mine` ([`Self::poll_message`]), and others; asked at `at` by a connection of this replica, which is therefore seen
+    /// by the others as well.
+    pub fn handle_look(
+        &mut self,
+        name: &str,
+        at: Instant,
+        pids: &BTreeSet<u32>,
+        mine: &BTreeSet<u32>,
+        now: Instant,
+    ) {
+        let all_heard = self.others().all(|holding| self.is_heard(holding.tenure.holder, now));
+        let mut claimed = mine.clone();
+        for peer in self.peers.values().filter(|peer| now - peer.heard_at < SILENT_AFTER) {
+            claimed.extend(peer.pids.get(name).into_iter().flatten());
+        }
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.evidence.look(at, pids, &claimed, all_heard);
+        node.note_alive(at);
+        node.note_evidence(now);
+    }
+
+    /// Decides what this replica may do at a server, of which it uses `used` connections, those
+    /// being opened included, and could use `waiting` more. Tokens that it does not need leave it
+    /// here: until the limit is in force nobody may open a connection.
+    pub fn settle(&mut self, name: &str, used: u32, waiting: u32, now: Instant) -> Allowance {
+        let heard: BTreeSet<InstanceId> = self
+            .others()
+            .map(|holding| holding.tenure.holder)
+            .filter(|holder| self.is_heard(*holder, now))
+            .collect();
+        let Some(node) = self.nodes.get_mut(name) else {
+            return Allowance { limit: BARE, reclaim: 0 };
+        };
+        let share = self.held.map(|held| node.total / u32::from(held.of));
+        let wanted = node.wants(share) > 0;
+        (node.used, node.waiting) = (used, waiting);
+        let (allowance, sent) = node.settle(share, BARE, now, |who| heard.contains(&who));
+        if sent || wanted != (node.wants(share) > 0) {
+            self.speak_at = None;
+        }
+        allowance
+    }
+
+    fn is_heard(&self, who: InstanceId, now: Instant) -> bool {
+        self.peers.get(&who).is_some_and(|peer| now - peer.heard_at < SILENT_AFTER)
+    }
+
+    /// Returns what all peers are to be told at `now`: once a second, and at once when something
+    /// has changed. `pids` gives the process ids of this replica's connections to a server, and of
+    /// those that have ended within [`CLAIM_WITHIN`].
+    pub fn poll_message(
+        &mut self,
+        now: Instant,
+        pids: impl Fn(&str) -> BTreeSet<u32>,
+    ) -> Option<Message> {
+        if self.speak_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.speak_at = Some(now + SPEAK_EVERY);
+        self.serial += 1;
+        let held = self.held;
+        let nodes = self.nodes.iter().map(|(name, node)| {
+            let balances = held.map_or_else(Vec::new, |held| {
+                node.balances(held.tenure, Some(node.total / u32::from(held.of)))
+            });
+            (name.clone(), NodeMessage { pids: pids(name), balances })
+        });
+        let tenure = held.map(|held| held.tenure);
+        Some(Message { from: self.me, serial: self.serial, tenure, nodes: nodes.collect() })
+    }
+
+    /// Whether the store is to be read, for [`Self::change`].
+    #[must_use]
+    pub fn wants_change(&self, now: Instant) -> bool {
+        let confirm = || self.nodes.values().any(|node| node.wants_confirmation(now));
+        self.held.is_none() || confirm() || self.sweepable(now).next().is_some()
+    }
+
+    /// Returns what to write to the store by compare-and-set at the version at which `stored` was
+    /// read, after that read; `None` if nothing is to be changed. If the write succeeds, or may
+    /// have, [`Self::handle_stored`] follows with what then stands there.
+    #[must_use]
+    pub fn change(&mut self, stored: &Slots, now: Instant) -> Option<Slots> {
+        self.handle_stored(stored, now);
+        let mut slots = self.slots.clone();
+        for tenure in self.sweepable(now) {
+            slots = slots.sweep(tenure).unwrap_or(slots);
+        }
+        if !slots.is_least_holder(self.me) {
+            slots = slots.release(self.me, false).unwrap_or(slots);
+        }
+        let renews = self.nodes.values().any(|node| node.wants_confirmation(now));
+        let mine = match self.held {
+            None => slots.claim(self.me, self.of),
+            Some(_) if renews => slots.renew(self.me),
+            Some(_) => None,
+        };
+        if let Some(mine) = mine {
+            slots = mine;
+            let counter = slots.holding_of(self.me).map_or(0, |holding| holding.counter);
+            if self.writing.is_none_or(|(written, _)| written != counter) {
+                self.writing = Some((counter, now));
+            }
+        }
+        (slots != self.slots).then_some(slots)
+    }
+
+    /// Returns the slots without this replica's, to be written as [`Self::change`] is; `None` if it
+    /// holds none. No connection may be open any more, and none may be opened after.
+    #[must_use]
+    pub fn release(&mut self, stored: &Slots, now: Instant) -> Option<Slots> {
+        self.handle_stored(stored, now);
+        let share = self.held.map(|_| 0);
+        let proven = |node: &NodeBudget| node.standing(share) != Standing::Unproven;
+        self.slots.release(self.me, self.nodes.values().all(proven))
+    }
+
+    /// The possessions that have ended, by what all servers show.
+    fn sweepable(&self, now: Instant) -> impl Iterator<Item = Tenure> {
+        self.known.iter().filter_map(move |(tenure, (_, since))| {
+            let heard_at = self.peers.get(&tenure.holder).map(|peer| peer.heard_at);
+            let since = heard_at.map_or(*since, |heard_at| heard_at.max(*since));
+            let mut nodes = self.nodes.values().filter(|node| !node.is_gone).peekable();
+            let any = nodes.peek().is_some();
+            (any && nodes.all(|node| node.evidence.is_clean_since(since, now))).then_some(*tenure)
+        })
+    }
+
+    /// Returns when [`Self::poll_message`] has the next message; at once with `None`.
+    #[must_use]
+    pub const fn next_timeout(&self) -> Option<Instant> {
+        self.speak_at
+    }
+
+    /// Returns the newest slots that are known to stand in the store.
+    #[must_use]
+    pub const fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Returns the slot that this replica holds, contested ones aside; `None` if none.
+    #[must_use]
+    pub fn slot(&self) -> Option<u16> {
+        self.held.map(|held| held.tenure.slot)
+    }
+
+    /// Returns the tokens of a server as they are now; `None` for one that is not known.
+    #[must_use]
+    pub fn status(&self, name: &str) -> Option<NodeStatus> {
+        let node = self.nodes.get(name)?;
+        let share = self.held.map(|held| node.total / u32::from(held.of));
+        let (borrowed, lent) = node.borrowed_and_lent();
+        let standing = node.standing(share);
+        Some(NodeStatus { total: node.total, share: share.unwrap_or(0), borrowed, lent, standing })
+    }
+}

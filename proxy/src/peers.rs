@@ -1,0 +1,473 @@
+//! The other replicas of the deployment: who they are, and what replicas ask each other.
+//!
+//! This module owns the way between replicas: discovery, mutual TLS, requests and their limits. What
+//! a request says is its handler's; it is bytes here.
+
+mod client;
+mod discovery;
+mod hello;
+mod key;
+mod members;
+mod rate;
+mod request;
+mod server;
+mod stats;
+mod tls;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use pgimbal_config::{Config, PeerAddress};
+use pgimbal_replicas::InstanceId;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use client::{Call, Client};
+use hello::{FORMER_IDS, Hello};
+use members::{Event, Members};
+use rate::Strangers;
+use request::Dispatcher;
+use stats::PeerStats;
+
+pub use client::AskError;
+
+pub use key::{DeploymentKey, UnusableKey};
+pub use members::{PeerStatus, SILENT};
+pub use request::{Asked, Handlers, Kind};
+pub use stats::{Outcome, Stranger};
+pub use tls::{PeerTls, PeerTlsError};
+
+/// The peers cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum PeersError {
+    /// TLS with them cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] PeerTlsError),
+    /// A thread or a runtime cannot be started.
+    #[error("cannot start what serves peers: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// The handle to the other replicas. Clones are cheap and share their state. Without `[peers]` there
+/// are none, and every method says so at once.
+#[derive(Clone, Debug, Default)]
+pub struct Peers(Option<Arc<Inner>>);
+
+/// The peers and what has passed between them, for metrics.
+#[derive(Clone, Debug, Default)]
+pub struct PeersSnapshot {
+    /// Whether there is a `[peers]` at all; otherwise the rest is empty.
+    pub is_on: bool,
+    /// Peers, and addresses at which nobody has answered.
+    pub peers: Vec<PeerStatus>,
+    /// Connections that ended before they had proved the key.
+    pub strangers: Vec<(Stranger, u64)>,
+    /// Requests to peers, by their outcome.
+    pub sent: Vec<(Kind, Outcome, u64)>,
+    /// Requests of peers.
+    pub received: Vec<(Kind, u64)>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    own: Own,
+    tls: PeerTls,
+    members: Mutex<Members>,
+    changed: watch::Sender<u64>,
+    client: Client,
+    dispatcher: Dispatcher,
+    stats: PeerStats,
+    strangers: Strangers,
+    hurry: Notify,
+    runtime: Handle,
+}
+
+/// What this replica says of itself.
+#[derive(Debug)]
+struct Own {
+    instance: InstanceId,
+    name: String,
+    /// Where it listens for peers.
+    listen: SocketAddr,
+    ready: AtomicBool,
+    /// 0 while there is none. Read at each login, so it stands apart from the former ones.
+    peer_id: AtomicU16,
+    /// The oldest first.
+    former: Mutex<VecDeque<u16>>,
+    heartbeat: Mutex<Bytes>,
+}
+
+impl Peers {
+    /// Begins to serve and to look for the other replicas, on two threads of their own; `listener`
+    /// is bound to `peers.listen`. The requests of peers go to `handlers`.
+    ///
+    /// # Errors
+    /// [`PeersError`] when that cannot begin.
+    pub fn start(
+        config: &Config,
+        listener: TcpListener,
+        handlers: Handlers,
+    ) -> Result<Self, PeersError> {
+        let tls = PeerTls::new(&config.credentials)?;
+        let listen = listener.local_addr()?;
+        let port = listen.port();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let own = Own::new(config, listen);
+        let inner = Arc::new(Inner {
+            members: Mutex::new(Members::new(own.instance)),
+            own,
+            client: Client::new(tls.clone()),
+            tls,
+            changed: watch::Sender::new(0),
+            dispatcher: Dispatcher::new(handlers),
+            stats: PeerStats::default(),
+            strangers: Strangers::default(),
+            hurry: Notify::new(),
+            runtime: runtime.handle().clone(),
+        });
+        let mut places = config.peers.addresses.clone();
+        places.extend(config.peers.dns.iter().map(|host| PeerAddress { host: host.clone(), port }));
+        server::start(Arc::clone(&inner), listener)?;
+        let served = Arc::clone(&inner);
+        std::thread::Builder::new().name("peers".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                tokio::join!(
+                    discovery::look_up(Arc::clone(&served), places),
+                    discovery::greet(served)
+                );
+            });
+        })?;
+        tracing::info!(
+            instance = %inner.own.instance,
+            replica = inner.own.name,
+            "replicas are met at port {port}"
+        );
+        Ok(Self(Some(inner)))
+    }
+
+    /// Whether there are other replicas, or may be.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What this replica is called: `peers.replica_name`, or the host name. Empty without
+    /// `[peers]`.
+    #[must_use]
+    pub fn own_name(&self) -> &str {
+        self.0.as_ref().map_or("", |inner| &inner.own.name)
+    }
+
+    /// The id of this process; `None` without `[peers]`.
+    #[must_use]
+    pub fn instance(&self) -> Option<InstanceId> {
+        self.0.as_ref().map(|inner| inner.own.instance)
+    }
+
+    /// Sets whether this replica accepts clients, as its peers are told.
+    pub fn set_ready(&self, ready: bool) {
+        if let Some(inner) = &self.0 {
+            inner.own.ready.store(ready, Relaxed);
+            inner.hurry.notify_one();
+        }
+    }
+
+    /// The peer id in the cancel keys that are handed out now, 1 to 16383; `None` while there is
+    /// none.
+    #[must_use]
+    pub fn peer_id(&self) -> Option<u16> {
+        self.0.as_ref().and_then(|inner| inner.own.peer_id())
+    }
+
+    /// Sets the peer id, that of this replica's slot of the budget; `None` when it has no slot any
+    /// more. An id above 16383 counts as none. Keys with the 8 ids before it work as before. It
+    /// has no effect when `peers.peer_id` is set.
+    pub fn set_peer_id(&self, id: Option<u16>) {
+        let Some(inner) = &self.0 else { return };
+        inner.own.set_peer_id(id);
+        inner.hurry.notify_one();
+    }
+
+    /// Whether this replica hands out keys with this peer id, or has done so.
+    #[must_use]
+    pub fn is_own_peer_id(&self, id: u16) -> bool {
+        self.0.as_ref().is_some_and(|inner| {
+            inner.own.peer_id() == Some(id) || inner.own.former().contains(&id)
+        })
+    }
+
+    /// Sets the bytes that every hello carries from now on; the next ones go out at once.
+    pub fn set_heartbeat(&self, heartbeat: Vec<u8>) {
+        if let Some(inner) = &self.0 {
+            *lock(&inner.own.heartbeat) = heartbeat.into();
+            inner.hurry.notify_one();
+        }
+    }
+
+    /// A channel whose value changes whenever a peer was heard, or falls silent; `None` without
+    /// `[peers]`. [`Self::members`] says the rest.
+    #[must_use]
+    pub fn changed(&self) -> Option<watch::Receiver<u64>> {
+        self.0.as_ref().map(|inner| inner.changed.subscribe())
+    }
+
+    /// The other replicas, and the addresses at which nobody has answered yet.
+    #[must_use]
+    pub fn members(&self) -> Vec<PeerStatus> {
+        self.0.as_ref().map_or_else(Vec::new, |inner| inner.members().status(Instant::now()))
+    }
+
+    /// The peers that may have the session of a cancel key with this peer id: those that say so
+    /// and are not silent, or all for `None`, a key without an id.
+    #[must_use]
+    pub fn with_peer_id(&self, id: Option<u16>) -> Vec<InstanceId> {
+        let Some(inner) = &self.0 else { return Vec::new() };
+        let has = |hello: &Hello| match id {
+            Some(id) => hello.peer_id == Some(id) || hello.former.contains(&id),
+            None => true,
+        };
+        let members = inner.members();
+        members.alive(Instant::now()).filter(|(_, hello)| has(hello)).map(|(id, _)| id).collect()
+    }
+
+    /// Asks a peer and returns its answer, of at most 1 MiB. A request of a kind that changes
+    /// something bears an id, and is asked again with it while the peer is at work, for `patience`;
+    /// each request takes 2 s at most.
+    ///
+    /// # Errors
+    /// [`AskError`] when no answer came.
+    pub async fn ask(
+        &self,
+        peer: InstanceId,
+        kind: Kind,
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Bytes, AskError> {
+        let inner = Arc::clone(self.0.as_ref().ok_or(AskError::Gone)?);
+        let id = kind.changes_something().then(rand::random);
+        let call = Call { kind, from: inner.own.instance, to: Some(peer), id, body: body.into() };
+        let runtime = inner.runtime.clone();
+        // Connections belong to that runtime.
+        let asked = runtime.spawn(async move { inner.ask(call, patience).await });
+        asked.await.unwrap_or_else(|error| Err(AskError::Unreachable(error.to_string())))
+    }
+
+    /// Asks every other replica at once, as [`Self::ask`], and returns each with its answer. Those
+    /// that are silent, and addresses at which nobody answers, are among them with their error, so
+    /// that none is left out.
+    pub async fn ask_all(
+        &self,
+        kind: Kind,
+        body: &[u8],
+        patience: Duration,
+    ) -> Vec<(PeerStatus, Result<Bytes, AskError>)> {
+        let ask = |peer: PeerStatus| {
+            let (peers, body) = (self.clone(), body.to_vec());
+            async move {
+                let answer = match peer.instance {
+                    None => Err(AskError::Unreachable(peer.why.clone())),
+                    Some(_) if !peer.is_alive() => Err(AskError::Silent),
+                    Some(instance) => peers.ask(instance, kind, body, patience).await,
+                };
+                (peer, answer)
+            }
+        };
+        let asking: Vec<_> =
+            self.members().into_iter().map(|peer| tokio::spawn(ask(peer))).collect();
+        let mut answers = Vec::with_capacity(asking.len());
+        for one in asking {
+            // A task that panics has said so.
+            answers.extend(one.await.ok());
+        }
+        answers
+    }
+
+    /// The peers and the counters, for metrics.
+    #[must_use]
+    pub fn snapshot(&self) -> PeersSnapshot {
+        let Some(inner) = &self.0 else { return PeersSnapshot::default() };
+        PeersSnapshot {
+            is_on: true,
+            peers: self.members(),
+            strangers: inner.stats.strangers(),
+            sent: inner.stats.requests_sent(),
+            received: inner.stats.requests_received(),
+        }
+    }
+}
+
+impl Inner {
+    fn members(&self) -> MutexGuard<'_, Members> {
+        lock(&self.members)
+    }
+
+    /// This replica's hello, to a peer that is seen at this address.
+    fn hello(&self, you: Option<SocketAddr>) -> Vec<u8> {
+        let own = &self.own;
+        let hello = Hello {
+            instance: own.instance,
+            name: own.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: own.listen,
+            you,
+            ready: own.ready.load(Relaxed),
+            peer_id: own.peer_id(),
+            former: own.former(),
+        };
+        let heartbeat = lock(&own.heartbeat).clone();
+        hello.to_bytes(&heartbeat)
+    }
+
+    /// The addresses to say hello to now, after a look at who is silent.
+    fn due(&self) -> Vec<SocketAddr> {
+        let now = Instant::now();
+        let mut members = self.members();
+        let events = members.tick((&self.own.name, self.own.peer_id()), now);
+        let due = members.due(now);
+        drop(members);
+        self.tell(events);
+        due
+    }
+
+    fn list(&self, addresses: &BTreeSet<SocketAddr>, now: Instant) {
+        let mut members = self.members();
+        let is_new = members.list(addresses, now);
+        drop(members);
+        self.client.keep(|address| self.members().knows(address));
+        if is_new {
+            self.hurry.notify_one();
+        }
+    }
+
+    /// Says hello to an address and notes who is there.
+    async fn greet(&self, address: SocketAddr) {
+        let body = self.hello(Some(address)).into();
+        let call = Call { kind: Kind::Hello, from: self.own.instance, to: None, id: None, body };
+        let answer = self.send(address, &call).await.and_then(|(status, body)| match status {
+            StatusCode::OK => Hello::parse(&body).map_err(AskError::Malformed),
+            _ => Err(AskError::Refused(text(&body))),
+        });
+        let mut members = self.members();
+        let events = match answer {
+            Ok((hello, heartbeat)) => members.answered(address, hello, heartbeat, Instant::now()),
+            Err(error) => {
+                members.failed(address, error.to_string());
+                Vec::new()
+            }
+        };
+        drop(members);
+        self.tell(events);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// A peer has said hello.
+    fn heard(&self, hello: Hello, from: SocketAddr, heartbeat: Bytes) {
+        let events = self.members().heard(hello, from.ip(), heartbeat, Instant::now());
+        if !events.is_empty() {
+            self.hurry.notify_one();
+        }
+        self.tell(events);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    async fn ask(&self, call: Call, patience: Duration) -> Result<Bytes, AskError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let address = call.to.and_then(|peer| self.members().address(peer));
+            let (status, body) = self.send(address.ok_or(AskError::Gone)?, &call).await?;
+            match status {
+                StatusCode::OK => return Ok(body),
+                StatusCode::ACCEPTED if Instant::now() < deadline => {}
+                StatusCode::ACCEPTED => return Err(AskError::Timeout),
+                _ => return Err(AskError::Refused(text(&body))),
+            }
+        }
+    }
+
+    async fn send(&self, to: SocketAddr, call: &Call) -> Result<(StatusCode, Bytes), AskError> {
+        let answer = self.client.send(to, call).await;
+        let outcome = match &answer {
+            Ok((status, _)) if status.is_success() => Outcome::Answered,
+            Ok(_) => Outcome::Refused,
+            Err(_) => Outcome::Failed,
+        };
+        self.stats.sent(call.kind, outcome);
+        answer
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Found(name, address) => {
+                    tracing::info!(replica = name, %address, "a replica was found");
+                }
+                Event::Silent(name) => tracing::warn!(replica = name, "a replica is silent"),
+                Event::Back(name) => tracing::info!(replica = name, "a replica is heard again"),
+                Event::Forgotten(name) => tracing::info!(replica = name, "a replica is gone"),
+                Event::SameId(a, b, id) => tracing::error!(
+                    "the replicas {a} and {b} both hand out the peer id {id}: give each another \
+                     peers.peer_id; cancel requests are sent to both"
+                ),
+            }
+        }
+    }
+}
+
+impl Own {
+    fn new(config: &Config, listen: SocketAddr) -> Self {
+        let host_name = || {
+            let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            if name.is_empty() { "pgimbal".to_owned() } else { name }
+        };
+        Self {
+            instance: InstanceId(rand::random()),
+            name: config.peers.replica_name.clone().unwrap_or_else(host_name),
+            listen,
+            ready: AtomicBool::new(false),
+            peer_id: AtomicU16::new(config.peers.peer_id.unwrap_or(0)),
+            former: Mutex::default(),
+            heartbeat: Mutex::default(),
+        }
+    }
+
+    fn peer_id(&self) -> Option<u16> {
+        Some(self.peer_id.load(Relaxed)).filter(|id| *id != 0)
+    }
+
+    fn former(&self) -> Vec<u16> {
+        lock(&self.former).iter().copied().collect()
+    }
+
+    fn set_peer_id(&self, id: Option<u16>) {
+        let id = id.filter(|id| *id <= pgimbal_config::GREATEST_PEER_ID).unwrap_or(0);
+        let mut former = lock(&self.former);
+        let before = self.peer_id.swap(id, Relaxed);
+        former.retain(|old| *old != id && *old != before);
+        if before != 0 && before != id {
+            former.push_back(before);
+        }
+        while former.len() > FORMER_IDS {
+            former.pop_front();
+        }
+    }
+}
+
+/// Every change under these locks is complete, so that a panic elsewhere does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The reason in a peer's answer, for logs and tables: it is trusted, and yet bounded.
+fn text(body: &Bytes) -> String {
+    let text = String::from_utf8_lossy(body);
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests;

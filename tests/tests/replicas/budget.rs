@@ -1,0 +1,134 @@
+//! The server connections of all replicas together, counted on the server every 10 ms.
+
+use std::time::Duration;
+
+use pgimbal_tests::backend_watcher::Watched;
+use pgimbal_tests::cluster::Cluster;
+use pgimbal_tests::until::{SOON, always, eventually};
+use pgimbal_tests::{BackendWatcher, Relay};
+
+use super::load::{Load, Work};
+use super::setup::{Setup, app, rows};
+
+/// `max_server_connections` of the server.
+const BUDGET: usize = 24;
+/// Clients of each replica, fewer than the budget and more than a replica's share of it.
+const CLIENTS: usize = 14;
+/// How long each state of the load lasts at least.
+const PHASE: Duration = Duration::from_millis(800);
+
+fn start() -> Setup {
+    Setup::before(Cluster::start(1), |_, config| {
+        config.cluster("max_server_connections", BUDGET).set("max_replicas", 3)
+    })
+}
+
+/// Queries that occupy a server connection for most of the time.
+fn work() -> Work {
+    Work { login: app(), sql: "select pg_sleep(0.02), 'busy'", pause: Duration::from_millis(5) }
+}
+
+/// Lets so many clients of each replica work for a while, in which each is served.
+fn phase(load: &Load, active: [usize; 3]) {
+    load.shift(&active);
+    load.wait_until_each_is_served();
+    let before = load.errors();
+    always("no new error", PHASE, || load.errors() == before);
+    load.wait_until_each_is_served();
+}
+
+#[track_caller]
+fn never_above(watched: &Watched) {
+    eprintln!(
+        "at most {} of {BUDGET} in {} counts, at most {:?} apart",
+        watched.most, watched.counts, watched.longest_gap
+    );
+    assert!(watched.most <= BUDGET, "{} backends:\n{}", watched.most, watched.above.join("\n"));
+}
+
+#[test]
+fn replicas_together_never_exceed_the_budget_of_a_server() {
+    let mut setup = start();
+    let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
+    // Whatever one does not need, the others get.
+    for active in [[14, 14, 14], [14, 0, 0], [0, 14, 2], [2, 2, 14], [14, 14, 14]] {
+        phase(&load, active);
+    }
+    // A link breaks while tokens are lent.
+    setup.deployment.links_of(0).for_each(Relay::lose);
+    for active in [[14, 4, 14], [2, 14, 14], [14, 14, 14]] {
+        phase(&load, active);
+    }
+    setup.deployment.heal();
+    setup.deployment.wait_until_joined();
+    phase(&load, [14, 14, 14]);
+    // One is killed in the middle of its work, and is back with what it had.
+    setup.deployment.replicas[1].kill();
+    phase(&load, [14, 0, 14]);
+    setup.deployment.replicas[1].restart();
+    setup.deployment.wait_until_joined();
+    setup.wait_until_writable(1);
+    for active in [[4, 14, 4], [14, 14, 14]] {
+        phase(&load, active);
+    }
+    let seen = load.stop();
+    let errors: Vec<&String> =
+        seen.errors.iter().filter(|error| !error.starts_with("r2:")).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    never_above(&watcher.stop());
+}
+
+#[test]
+fn replicas_tokens_of_a_killed_one_come_back() {
+    let mut setup = start();
+    let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
+    // The third has most of the tokens when it is killed.
+    phase(&load, [0, 0, 14]);
+    setup.deployment.replicas[2].kill();
+    phase(&load, [14, 14, 0]);
+    let reaches = |least: usize| {
+        let what = format!("the two use {least} of {BUDGET}");
+        let took = eventually(&what, SOON * 3, || watcher.now() >= least);
+        eprintln!("{what} after {took:?}");
+    };
+    // Less the prober's part, all of it.
+    reaches(BUDGET - 4);
+    setup.deployment.replicas[2].restart();
+    setup.deployment.wait_until_joined();
+    setup.wait_until_writable(2);
+    phase(&load, [14, 14, 14]);
+    phase(&load, [2, 2, 14]);
+    let seen = load.stop();
+    let errors: Vec<&String> =
+        seen.errors.iter().filter(|error| !error.starts_with("r3:")).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    never_above(&watcher.stop());
+    for replica in 0..3 {
+        let budget = rows(setup.replica(replica), "show budget");
+        assert!(!budget.is_empty(), "SHOW BUDGET of r{}", replica + 1);
+    }
+}
+
+#[test]
+fn replicas_one_that_starts_without_the_store_takes_no_more_than_the_margin() {
+    let mut setup = start();
+    let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
+    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
+    phase(&load, [14, 14, 0]);
+    // It has never had a slot that it could know of, and cannot ask anybody.
+    setup.deployment.replicas[2].kill();
+    setup.deployment.take_store_away();
+    setup.deployment.links_of(2).for_each(Relay::lose);
+    setup.deployment.replicas[2].restart();
+    setup.wait_until_writable(2);
+    phase(&load, [14, 14, 4]);
+    setup.deployment.bring_store_back();
+    setup.deployment.heal();
+    setup.deployment.wait_until_joined();
+    phase(&load, [2, 2, 14]);
+    let seen = load.stop();
+    assert!(seen.errors.iter().all(|error| error.starts_with("r3:")), "{:?}", seen.errors);
+    never_above(&watcher.stop());
+}
