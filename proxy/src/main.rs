@@ -13,6 +13,12 @@ use pgimbal::serve::{Prepared, ServeError, environment};
 use pgimbal::signals::{self, Signals};
 use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
 
+/// musl's own allocator has one lock for all threads: measured, it takes 1.5 times the CPU for a
+/// query, and 1.6 times for a login. mimalloc takes as much as glibc's, which stays elsewhere.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::parse() {
         Command::Reference => {
