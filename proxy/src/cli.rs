@@ -3,8 +3,9 @@
 mod hint;
 mod man;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -25,8 +26,10 @@ pub enum Command {
     Reference,
     /// `completions`: prints a shell's completion script.
     Completions(Shell),
-    /// `man`: prints the manual page, or writes all of them into a folder.
-    Man(Option<PathBuf>),
+    /// `man PAGE`: prints the manual page of this name.
+    ManualPage(String),
+    /// `man --list`: prints the names of all manual pages.
+    ManualPages,
 }
 
 /// Reads the process's command line. `--help`, `--version` and a usage error end the process here,
@@ -41,20 +44,12 @@ pub fn write_completions(shell: Shell, out: &mut impl Write) {
     clap_complete::generate(shell, &mut Cli::command(), "pgimbal", out);
 }
 
-/// Writes the manual page pgimbal(1) to `out`.
+/// All manual pages in the language of man(7), by the names of their files, such as `pgimbal.1`.
 ///
 /// # Errors
-/// The error of `out`.
-pub fn write_manual_page(out: &mut impl Write) -> io::Result<()> {
-    man::write_page(Cli::command(), out)
-}
-
-/// Writes all manual pages into `folder`, a file each.
-///
-/// # Errors
-/// The operating system's error when a file cannot be written.
-pub fn write_manual_pages(folder: &Path) -> io::Result<()> {
-    man::write_pages(Cli::command(), folder)
+/// Never: they are written to memory.
+pub fn manual_pages() -> io::Result<BTreeMap<String, Vec<u8>>> {
+    man::pages(Cli::command())
 }
 
 /// Keeps applications connected to PostgreSQL: a pooling proxy.
@@ -86,11 +81,14 @@ enum Verb {
         /// The shell
         shell: Shell,
     },
-    /// Print the manual page
+    /// Print a manual page
     Man {
-        /// Write all pages into this folder instead, a file each
-        #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
-        into: Option<PathBuf>,
+        /// The page, such as pgimbal-check.1 or pgimbal.toml.5
+        #[arg(default_value = "pgimbal.1")]
+        page: String,
+        /// Print the names of all pages instead
+        #[arg(long)]
+        list: bool,
     },
 }
 
@@ -158,7 +156,8 @@ impl Cli {
             }
             Some(Verb::Config(About::Reference)) => Command::Reference,
             Some(Verb::Completions { shell }) => Command::Completions(shell),
-            Some(Verb::Man { into }) => Command::Man(into),
+            Some(Verb::Man { list: true, .. }) => Command::ManualPages,
+            Some(Verb::Man { page, .. }) => Command::ManualPage(page),
         }
     }
 }
@@ -234,7 +233,7 @@ mod tests {
         write_completions(Shell::Bash, &mut script);
         let script = String::from_utf8(script).expect("a completion script is text");
         assert!(script.contains("--pool-mode") && script.contains("scram-sha-256"));
-        assert!(matches!(command("pgimbal man"), Command::Man(None)));
-        assert!(matches!(command("pgimbal man --into d"), Command::Man(Some(_))));
+        assert!(matches!(command("pgimbal man"), Command::ManualPage(_)));
+        assert!(matches!(command("pgimbal man --list"), Command::ManualPages));
     }
 }

@@ -1,7 +1,6 @@
 //! pgimbal: a pooling proxy that keeps applications connected to PostgreSQL.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -31,7 +30,8 @@ fn main() -> ExitCode {
             print(&script);
             ExitCode::SUCCESS
         }
-        Command::Man(folder) => man(folder.as_deref()),
+        Command::ManualPage(name) => manual_page(&name),
+        Command::ManualPages => manual_page_names(),
         Command::Run(overrides) => run(overrides),
         Command::Check(overrides, options) => match pgimbal_config::load(&overrides, environment())
         {
@@ -68,17 +68,25 @@ fn prepare(overrides: Overrides) -> Result<Prepared, ExitCode> {
     Prepared::new(Arc::new(config), overrides).map_err(|error| failed(&error))
 }
 
-fn man(folder: Option<&Path>) -> ExitCode {
-    let mut page = Vec::new();
-    let written = match folder {
-        Some(folder) => cli::write_manual_pages(folder),
-        None => cli::write_manual_page(&mut page),
-    };
-    print(&page);
-    match (written, folder) {
-        (Err(error), Some(folder)) => fail(1, &format!("{}: {error}", folder.display())),
-        (Err(error), None) => fail(1, &error),
-        (Ok(()), _) => ExitCode::SUCCESS,
+fn manual_page(name: &str) -> ExitCode {
+    match cli::manual_pages().map(|mut pages| pages.remove(name)) {
+        Ok(Some(page)) => {
+            print(&page);
+            ExitCode::SUCCESS
+        }
+        Ok(None) => fail(1, &format!("{name}: no such page; `pgimbal man --list` names them")),
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn manual_page_names() -> ExitCode {
+    match cli::manual_pages() {
+        Ok(pages) => {
+            let names = pages.into_keys().map(|name| name + "\n").collect::<String>();
+            print(names.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(1, &error),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The manual pages: what `--help` and the option reference say, in the language of man(7).
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
 
 use clap::Command;
 use clap_mangen::Man;
@@ -50,35 +50,24 @@ A flag that does not exist.
 The configuration cannot be used.
 ";
 
-/// Writes the page of `command` itself to `out`.
+/// The pages of `command` and all its subcommands, and pgimbal.toml(5), by the names of their files.
 ///
 /// # Errors
-/// The error of `out`.
-pub(super) fn write_page(command: Command, out: &mut impl Write) -> io::Result<()> {
-    write(built(command), out)
-}
-
-/// Writes the pages of `command` and all its subcommands, and pgimbal.toml(5), into `folder`, which
-/// must exist.
-///
-/// # Errors
-/// The operating system's error when a file cannot be written.
-pub(super) fn write_pages(command: Command, folder: &Path) -> io::Result<()> {
-    let mut commands = vec![built(command)];
+/// Never: they are written to memory.
+pub(super) fn pages(command: Command) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let reference = pgimbal_config::manual_page().into_bytes();
+    let mut pages = BTreeMap::from([("pgimbal.toml.5".to_owned(), reference)]);
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let mut commands = vec![command];
     while let Some(command) = commands.pop() {
         commands.extend(command.get_subcommands().cloned());
         let mut page = Vec::new();
         let name = Man::new(command.clone()).get_filename();
         write(command, &mut page)?;
-        std::fs::write(folder.join(name), page)?;
+        pages.insert(name, page);
     }
-    std::fs::write(folder.join("pgimbal.toml.5"), pgimbal_config::manual_page())
-}
-
-fn built(command: Command) -> Command {
-    let mut command = command.disable_help_subcommand(true);
-    command.build();
-    command
+    Ok(pages)
 }
 
 fn write(command: Command, out: &mut impl Write) -> io::Result<()> {
