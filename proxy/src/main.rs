@@ -12,8 +12,8 @@ use pgimbal::serve::{Prepared, ServeError, environment};
 use pgimbal::signals::{self, Signals};
 use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
 
-/// musl's own allocator has one lock for all threads: measured, it takes 1.5 times the CPU for a
-/// query, and 1.6 times for a login. mimalloc takes as much as glibc's, which stays elsewhere.
+/// musl's own allocator has one lock for all workers. The 5 allocations of an extended query take it
+/// 0.3 us of CPU, and 5 us of waiting with 4 threads; mimalloc and glibc's take 0.03 us.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
