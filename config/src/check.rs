@@ -53,9 +53,13 @@ fn addresses(config: &Config, found: &mut Findings<'_>) {
             found.add("http_listen", Some(address.to_string()), cause);
         }
     }
-    for address in listen.proxy_protocol.iter().filter(|a| !listen.addresses.contains(a)) {
-        let cause = "is not among the addresses of listen";
-        found.add("proxy_protocol", Some(address.to_string()), cause);
+    for (key, some) in
+        [("proxy_protocol", &listen.proxy_protocol), ("read_listen", &listen.read_listen)]
+    {
+        for address in some.iter().filter(|a| !listen.addresses.contains(a)) {
+            let cause = "is not among the addresses of listen";
+            found.add(key, Some(address.to_string()), cause);
+        }
     }
     match &listen.unix_socket_dir {
         Some(directory) => files::socket_directory(directory, listen.unix_socket_port, found),

@@ -93,6 +93,10 @@ settings! {
         /// nobody else may reach them; one without a header is refused.
         "proxy_protocol" proxy_protocol: Vec<SocketAddr> as NoAddresses = "", restart,
             try "127.0.0.1:6432";
+        /// Those of `listen` whose clients read on a replica, as with `route = "replica"`, unless
+        /// they choose otherwise: the address behind a host name for reads.
+        "read_listen" read_listen: Vec<SocketAddr> as NoAddresses = "", restart,
+            try "127.0.0.1:6432";
         /// Directory of a Unix socket for clients, PostgreSQL's `.s.PGSQL.` and the port. None.
         "unix_socket_dir" unix_socket_dir: Option<PathBuf> as Maybe<Path> = "", restart,
             try "/run/pgimbal";

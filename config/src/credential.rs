@@ -14,12 +14,13 @@ settings! {
     /// `grace_generations` and `grace_age` win over these. A password that stands in the
     /// configuration (`password`) does not rotate.
     pub struct CredentialConfig {
-        /// Directory for what a restart must not forget: the history of verifiers, the password
-        /// cache, the highest timeline of each cluster. Without it that is kept in memory only.
+        /// Directory for what a restart must not forget: the facts of the replicas (the file
+        /// `store`, unless `[store]` says otherwise) and the password cache. Without it and
+        /// without a store they are kept in memory only.
         "state_dir" state_dir: Option<PathBuf> as Maybe<Path> = "", restart,
             try "/var/lib/pgimbal";
         /// Key from which the salts of users are made. Several pgimbals with one key show a
-        /// client the same salt. Not set: random, kept in `state_dir` if there is one.
+        /// client the same salt. Not set: random, kept in the store or `state_dir`.
         "deployment_key" deployment_key: Option<Secret> as Maybe<Hidden> = "", restart,
             try "0f1e2d3c4b5a";
         /// The `deployment_key` before this one, while it is being replaced: replicas that still
@@ -32,8 +33,9 @@ settings! {
         /// How long an old password is accepted after a newer one was seen. A week: the usual
         /// rotation period.
         "grace_age" grace_age: Option<Duration> as OrOff<Span> = "7d", applied, try "1h";
-        /// Where verifiers of accepted passwords are kept, never the passwords: `memory`, or
-        /// `file` in `state_dir`, so that an old password is accepted after a restart too.
+        /// Whether verifiers of accepted passwords, never the passwords, are kept in `state_dir`
+        /// (`file`), so that an old password is accepted after a restart too, or in `memory`.
+        /// With a `[store]` they are always kept in it.
         "credential_history" history: HistoryPlace as Choice<HistoryPlace> = "memory", restart,
             try "file";
         /// Keeps the newest password of each role in a file in `state_dir` (0600), so that

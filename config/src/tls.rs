@@ -16,7 +16,7 @@ settings! {
         /// `verify-ca` and `verify-full` both ask for a certificate signed by `ca_file`.
         /// Off, because it needs a certificate.
         "sslmode" mode: SslMode as Choice<SslMode> = "disable", applied, try "allow";
-        /// Certificate chain that clients are shown, PEM. Read again at each reload.
+        /// Certificate chain that clients are shown, PEM. Read again when it is renewed in its file.
         "cert_file" cert_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.crt";
         /// Private key of `cert_file`, PEM.
         "key_file" key_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.key";

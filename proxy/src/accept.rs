@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pgimbal_config::{Config, ListenConfig, TcpConfig};
+use pgimbal_config::{Config, ListenConfig, Route, TcpConfig};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
@@ -86,9 +86,28 @@ pub fn bind(config: &Config, inherited: &mut Inherited) -> Result<Bound, BindErr
 /// The bound listeners for clients: TCP sockets, and at most one Unix socket.
 #[derive(Debug)]
 pub struct Listeners {
-    tcp: Vec<(TcpListener, Spoken)>,
+    tcp: Vec<(TcpListener, Manners)>,
     unix: Option<(UnixListener, PathBuf, SocketFile)>,
     is_take_over: bool,
+}
+
+/// What the configuration says of a TCP listener beside its address.
+#[derive(Clone, Copy, Debug)]
+struct Manners {
+    spoken: Spoken,
+    /// The route of its clients; `None` for that of the user or the database.
+    route: Option<Route>,
+}
+
+impl Manners {
+    fn of(address: &SocketAddr, config: &ListenConfig) -> Self {
+        let spoken = match config.proxy_protocol.contains(address) {
+            true => Spoken::ByLoadBalancer,
+            false => Spoken::ByClients,
+        };
+        let route = config.read_listen.contains(address).then_some(Route::Replica);
+        Self { spoken, route }
+    }
 }
 
 /// The kind of peer that connects to a listener.
@@ -135,16 +154,12 @@ impl Listeners {
         // Last, so that whoever sees a TCP port open finds everything open.
         let mut tcp = Vec::with_capacity(config.addresses.len());
         for address in &config.addresses {
-            let spoken = match config.proxy_protocol.contains(address) {
-                true => Spoken::ByLoadBalancer,
-                false => Spoken::ByClients,
-            };
             let bound = match inherited.tcp(*address) {
                 Some(listener) => use_tcp(listener.into(), config.backlog, options),
                 None => bind_tcp(*address, config.backlog, options),
             };
             match bound {
-                Ok(listener) => tcp.push((listener, spoken)),
+                Ok(listener) => tcp.push((listener, Manners::of(address, config))),
                 Err(cause) => failed.add("listen", address, &cause),
             }
         }
@@ -202,9 +217,9 @@ impl Listeners {
             threads: Vec::new(),
             unlink: None,
         };
-        for (listener, spoken) in self.tcp {
+        for (listener, manners) in self.tcp {
             listener.set_nonblocking(true)?;
-            accepting.spawn(context, Listener::Tcp(listener, spoken))?;
+            accepting.spawn(context, Listener::Tcp(listener, manners))?;
         }
         if let Some((listener, path, file)) = self.unix {
             accepting.unlink = Some(path).filter(|_| file == SocketFile::Own);
@@ -218,22 +233,30 @@ impl Listeners {
 /// A listener that does not block.
 #[derive(Debug)]
 enum Listener {
-    Tcp(TcpListener, Spoken),
+    Tcp(TcpListener, Manners),
     Unix(UnixListener),
 }
 
 impl Listener {
     fn accept(&self) -> io::Result<Origin> {
         Ok(match self {
-            Self::Tcp(listener, spoken) => {
+            Self::Tcp(listener, manners) => {
                 let (stream, address) = listener.accept()?;
-                match spoken {
+                match manners.spoken {
                     Spoken::ByClients => Origin::Tcp(stream, address),
                     Spoken::ByLoadBalancer => Origin::Proxied(stream, address),
                 }
             }
             Self::Unix(listener) => Origin::Unix(listener.accept()?.0),
         })
+    }
+
+    /// The route of its clients; `None` for that of the user or the database.
+    const fn route(&self) -> Option<Route> {
+        match self {
+            Self::Tcp(_, manners) => manners.route,
+            Self::Unix(_) => None,
+        }
     }
 
     /// Waits until there is somebody to accept, or `wake` is written to.
@@ -281,6 +304,7 @@ impl Accepting {
         self.threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(
             move || {
                 let (mut turn, mut last_said) = (0, None);
+                let route = listener.route();
                 let is = |wanted: State| state.load(Relaxed) == wanted as u8;
                 let mut rest = MOST_AT_CLOSE;
                 while !is(State::Leave) && rest > 0 {
@@ -291,7 +315,10 @@ impl Accepting {
                             }
                             listener.wait(&wake);
                         }
-                        accepted => context.receive(accepted, &mut turn, &mut last_said),
+                        accepted => {
+                            let accepted = accepted.map(|socket| (socket, route));
+                            context.receive(accepted, &mut turn, &mut last_said);
+                        }
                     }
                     rest -= u32::from(is(State::Close));
                 }
@@ -332,12 +359,12 @@ impl AcceptContext {
     /// Hands an accepted socket to the next worker; pauses when the process is out of something.
     fn receive(
         &self,
-        accepted: io::Result<Origin>,
+        accepted: io::Result<(Origin, Option<Route>)>,
         turn: &mut usize,
         last_said: &mut Option<Instant>,
     ) {
         match accepted {
-            Ok(socket) => self.hand_over(socket, turn),
+            Ok((socket, route)) => self.hand_over(socket, route, turn),
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
                 self.process.set_accept_paused(true);
@@ -354,13 +381,14 @@ impl AcceptContext {
         }
     }
 
-    fn hand_over(&self, socket: Origin, turn: &mut usize) {
+    fn hand_over(&self, socket: Origin, route: Option<Route>, turn: &mut usize) {
         let connected = self.process.client_accepted();
         let pending_login = self.pending_logins.add(Subnet::of(socket.address()));
         *turn = (*turn + 1) % self.workers.len();
         // A worker that has ended takes nobody; the process is about to end too.
         let _ = self.workers[*turn].send(Message::Accepted(Accepted {
             socket,
+            route,
             connected,
             pending_login,
         }));

@@ -1,6 +1,9 @@
 //! The budget of connections to each server, as the process sees it.
 
 pub(crate) mod limits;
+mod looker;
+mod replicas;
 mod status;
 
+pub use replicas::{ReplicaBudget, Tokens};
 pub use status::{ServerBudgets, ServerStatus};

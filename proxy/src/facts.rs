@@ -1,7 +1,7 @@
 //! The durable facts that the replicas share: the handle through which the rest of the process
 //! reads and changes them. What a fact means is decided in [`pgimbal_replicas::document`].
 //!
-//! A change is in force here at once; it goes to the peers ([`ToPeers`]) and to the store, from
+//! A change is in force here at once; it goes to the peers (`exchange`) and to the store, from
 //! which it also comes back after a restart of all. The task that keeps the store is in `keeper`.
 
 mod earlier_files;
@@ -9,12 +9,14 @@ mod exchange;
 mod keeper;
 mod status;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, HistoryPlace, Secret, StoreKind};
 use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::budget::slots::Slots;
 use pgimbal_replicas::document::{Document, DocumentError, SaltsKey};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -73,7 +75,20 @@ struct Inner {
     progress: watch::Sender<Progress>,
     /// Wakes the keeper: something is to be written.
     changed: Notify,
+    /// What is to become of the slots of the budget, asked at each read of the store.
+    slots: Mutex<Option<SlotsChange>>,
     status: Status,
+}
+
+type DecideSlots = dyn FnMut(&Slots) -> Option<Slots> + Send;
+
+/// The function that decides about the slots.
+struct SlotsChange(Box<DecideSlots>);
+
+impl fmt::Debug for SlotsChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlotsChange")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -81,8 +96,6 @@ struct State {
     document: Arc<Document>,
     /// Number of the last change that was made here.
     change: u64,
-    /// Number of the last change that the peers were given.
-    given: u64,
 }
 
 /// How far the store is.
@@ -99,12 +112,13 @@ struct Progress {
 }
 
 impl Facts {
-    /// Begins to keep the facts in the store of `config`: the task reads it at once. Files of
+    /// Begins to keep the facts in the store of `config`: the task reads it at once. `instance` is
+    /// the number of this process; `None` when it has none yet. Files of
     /// earlier versions in `state_dir` are taken over. Called on a runtime.
     ///
     /// # Errors
     /// [`StoreError`] when the store's options cannot work; no task runs then.
-    pub fn start(config: &Config) -> Result<Self, StoreError> {
+    pub fn start(config: &Config, instance: Option<InstanceId>) -> Result<Self, StoreError> {
         let store = Store::new(config)?;
         let credentials = &config.credentials;
         let keeps_generations =
@@ -114,7 +128,8 @@ impl Facts {
             Some(key) => KeyOrigin::Deployment(key.clone()),
             None => KeyOrigin::Document(earlier.key()),
         };
-        let facts = Self::new(key, keeps_generations, false, store.location());
+        let instance = instance.unwrap_or_else(|| InstanceId(rand::random()));
+        let facts = Self::new(key, instance, keeps_generations, false, store.location());
         tokio::spawn(Keeper::new(Arc::clone(&facts.inner), store, earlier).run());
         Ok(facts)
     }
@@ -123,16 +138,23 @@ impl Facts {
     #[must_use]
     pub fn alone() -> Self {
         let key = SaltsKey::new(rand::random());
-        let facts = Self::new(KeyOrigin::Document(key.clone()), true, true, "none");
+        let instance = InstanceId(rand::random());
+        let facts = Self::new(KeyOrigin::Document(key.clone()), instance, true, true, "none");
         facts.add(|document, _| document.set_salts(key));
         facts
     }
 
-    fn new(key: KeyOrigin, keeps_generations: bool, is_alone: bool, location: &str) -> Self {
+    fn new(
+        key: KeyOrigin,
+        instance: InstanceId,
+        keeps_generations: bool,
+        is_alone: bool,
+        location: &str,
+    ) -> Self {
         let (published, _) = watch::channel(Arc::default());
         let (progress, _) = watch::channel(Progress::default());
         let inner = Inner {
-            instance: InstanceId(rand::random()),
+            instance,
             key,
             keeps_generations,
             is_alone,
@@ -140,6 +162,7 @@ impl Facts {
             published,
             progress,
             changed: Notify::new(),
+            slots: Mutex::default(),
             status: Status::new(location),
         };
         Self { inner: Arc::new(inner) }
@@ -185,6 +208,19 @@ impl Facts {
         Change(state.change)
     }
 
+    /// Has `change` decide what becomes of the slots of the budget: it is given those that were just
+    /// read from the store, and what it returns is written by compare-and-set at that version, or
+    /// nowhere. Once that has succeeded they stand in [`Self::document`].
+    pub fn keep_slots(&self, change: impl FnMut(&Slots) -> Option<Slots> + Send + 'static) {
+        let mut kept = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(SlotsChange(Box::new(change)));
+    }
+
+    /// Has the store read soon, and the slots decided about.
+    pub fn read_soon(&self) {
+        self.inner.changed.notify_one();
+    }
+
     /// Waits until the store has a change and all before it.
     ///
     /// # Errors
@@ -228,16 +264,16 @@ impl Facts {
         Ok(self.to_bytes())
     }
 
-    /// The document as bytes.
+    /// The last change that was made in this process; what came from peers or the store alone is
+    /// none.
+    fn last_change(&self) -> Change {
+        Change(self.inner.state().change)
+    }
+
+    /// The document as bytes, for a peer.
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let document = Arc::clone(&self.inner.state().document);
         document.to_bytes()
-    }
-
-    /// What must go to the peers. For one task.
-    #[must_use]
-    pub fn to_peers(&self) -> ToPeers {
-        ToPeers { facts: self.clone(), published: self.inner.published.subscribe() }
     }
 
     /// The key from which users' salts are made.
@@ -287,6 +323,12 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the slots are to become, when the store has these.
+    fn wanted_slots(&self, stored: &Slots) -> Option<Slots> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.as_mut().and_then(|change| (change.0)(stored))
+    }
+
     /// Changes the document, and publishes it; returns whether it is another one.
     fn change(&self, state: &mut State, change: impl FnOnce(&mut Document)) -> bool {
         let mut document = (*state.document).clone();
@@ -298,38 +340,5 @@ impl Inner {
         state.document = Arc::new(document);
         self.published.send_replace(Arc::clone(&state.document));
         true
-    }
-}
-
-/// The changes that were made here, for the task that sends them to the peers. Several that come
-/// while it sends are one.
-#[derive(Debug)]
-pub struct ToPeers {
-    facts: Facts,
-    published: watch::Receiver<Arc<Document>>,
-}
-
-impl ToPeers {
-    /// Waits for a change that was made in this process, and returns the whole document as bytes.
-    /// What came from peers or the store alone is not sent on.
-    pub async fn next(&mut self) -> Zeroizing<Vec<u8>> {
-        loop {
-            let changed = self.published.changed().await;
-            if let Some(document) = self.untold() {
-                return document.to_bytes();
-            }
-            if changed.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// The document, if it has changes of this process that no peer was told.
-    fn untold(&self) -> Option<Arc<Document>> {
-        let mut state = self.facts.inner.state();
-        (state.change > state.given).then(|| {
-            state.given = state.change;
-            Arc::clone(&state.document)
-        })
     }
 }

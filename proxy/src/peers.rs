@@ -26,7 +26,8 @@ use hyper::body::Bytes;
 use pgimbal_config::{Config, PeerAddress};
 use pgimbal_replicas::InstanceId;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{sleep, timeout_at};
 
 use client::{Call, Client};
 use hello::{FORMER_IDS, Hello};
@@ -42,6 +43,12 @@ pub use members::{PeerStatus, SILENT};
 pub use request::{Asked, Handlers, Kind};
 pub use stats::{Outcome, Stranger};
 pub use tls::{PeerTls, PeerTlsError};
+
+/// How often a request that has met another process is sent on a new connection.
+const MISDIRECTED: u32 = 5;
+
+/// Pause before a peer that is still at work is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The peers cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +92,8 @@ struct Inner {
     stats: PeerStats,
     strangers: Strangers,
     hurry: Notify,
+    /// For the thread that serves the port: what it listens at from now on.
+    listeners: mpsc::UnboundedSender<TcpListener>,
     runtime: Handle,
 }
 
@@ -93,14 +102,17 @@ struct Inner {
 struct Own {
     instance: InstanceId,
     name: String,
-    /// Where it listens for peers.
-    listen: SocketAddr,
+    /// Where it listens for peers, and whether that is another address than in the configuration,
+    /// which is another process's now.
+    listen: Mutex<(SocketAddr, bool)>,
     ready: AtomicBool,
     /// 0 while there is none. Read at each login, so it stands apart from the former ones.
     peer_id: AtomicU16,
     /// The oldest first.
     former: Mutex<VecDeque<u16>>,
     heartbeat: Mutex<Bytes>,
+    /// Where a peer has last seen this replica.
+    seen_at: Mutex<Option<SocketAddr>>,
 }
 
 impl Peers {
@@ -119,6 +131,7 @@ impl Peers {
         let port = listen.port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let own = Own::new(config, listen);
+        let (listeners, next_listeners) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
             members: Mutex::new(Members::new(own.instance)),
             own,
@@ -129,11 +142,12 @@ impl Peers {
             stats: PeerStats::default(),
             strangers: Strangers::default(),
             hurry: Notify::new(),
+            listeners,
             runtime: runtime.handle().clone(),
         });
         let mut places = config.peers.addresses.clone();
         places.extend(config.peers.dns.iter().map(|host| PeerAddress { host: host.clone(), port }));
-        server::start(Arc::clone(&inner), listener)?;
+        server::start(Arc::clone(&inner), listener, next_listeners)?;
         let served = Arc::clone(&inner);
         std::thread::Builder::new().name("peers".to_owned()).spawn(move || {
             runtime.block_on(async move {
@@ -170,6 +184,12 @@ impl Peers {
         self.0.as_ref().map(|inner| inner.own.instance)
     }
 
+    /// The address at which a peer has last reached this replica; `None` while none has.
+    #[must_use]
+    pub fn own_address(&self) -> Option<SocketAddr> {
+        self.0.as_ref().and_then(|inner| *lock(&inner.own.seen_at))
+    }
+
     /// Sets whether this replica accepts clients, as its peers are told.
     pub fn set_ready(&self, ready: bool) {
         if let Some(inner) = &self.0 {
@@ -183,6 +203,25 @@ impl Peers {
     #[must_use]
     pub fn peer_id(&self) -> Option<u16> {
         self.0.as_ref().and_then(|inner| inner.own.peer_id())
+    }
+
+    /// Leaves the port to the process that has taken over, and is reached at another one from now
+    /// on, which the peers are told: clients that are still here may be cancelled.
+    ///
+    /// # Errors
+    /// The operating system's error when no other port can be bound; both processes accept at the
+    /// one port then.
+    pub fn leave_port(&self) -> io::Result<()> {
+        let Some(inner) = &self.0 else { return Ok(()) };
+        let mut listen = lock(&inner.own.listen);
+        let listener = TcpListener::bind((listen.0.ip(), 0))?;
+        *listen = (listener.local_addr()?, true);
+        drop(listen);
+        // The thread ends with the process.
+        let _ = inner.listeners.send(listener);
+        inner.client.forget(None);
+        inner.hurry.notify_one();
+        Ok(())
     }
 
     /// Sets the peer id, that of this replica's slot of the budget; `None` when it has no slot any
@@ -310,11 +349,13 @@ impl Inner {
     /// This replica's hello, to a peer that is seen at this address.
     fn hello(&self, you: Option<SocketAddr>) -> Vec<u8> {
         let own = &self.own;
+        let (listen, moved) = *lock(&own.listen);
         let hello = Hello {
             instance: own.instance,
             name: own.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            listen: own.listen,
+            listen,
+            moved,
             you,
             ready: own.ready.load(Relaxed),
             peer_id: own.peer_id(),
@@ -353,6 +394,9 @@ impl Inner {
             StatusCode::OK => Hello::parse(&body).map_err(AskError::Malformed),
             _ => Err(AskError::Refused(text(&body))),
         });
+        if answer.as_ref().is_ok_and(|(hello, _)| hello.moved) {
+            self.client.forget(Some(address));
+        }
         let mut members = self.members();
         let events = match answer {
             Ok((hello, heartbeat)) => members.answered(address, hello, heartbeat, Instant::now()),
@@ -368,6 +412,9 @@ impl Inner {
 
     /// A peer has said hello.
     fn heard(&self, hello: Hello, from: SocketAddr, heartbeat: Bytes) {
+        if hello.instance != self.own.instance && hello.you.is_some() {
+            *lock(&self.own.seen_at) = hello.you;
+        }
         let events = self.members().heard(hello, from.ip(), heartbeat, Instant::now());
         if !events.is_empty() {
             self.hurry.notify_one();
@@ -378,13 +425,25 @@ impl Inner {
 
     async fn ask(&self, call: Call, patience: Duration) -> Result<Bytes, AskError> {
         let deadline = Instant::now() + patience;
+        let mut misdirected = 0;
         loop {
             let address = call.to.and_then(|peer| self.members().address(peer));
-            let (status, body) = self.send(address.ok_or(AskError::Gone)?, &call).await?;
+            let address = address.ok_or(AskError::Gone)?;
+            let turn = timeout_at(deadline.into(), self.client.turn(address)).await;
+            let turn = turn.map_err(|_| AskError::Timeout)?;
+            let (status, body) = self.send(address, &call).await?;
             match status {
                 StatusCode::OK => return Ok(body),
-                StatusCode::ACCEPTED if Instant::now() < deadline => {}
+                StatusCode::ACCEPTED if Instant::now() < deadline => {
+                    drop(turn);
+                    sleep(PAUSE).await;
+                }
                 StatusCode::ACCEPTED => return Err(AskError::Timeout),
+                // While one process takes over from another, both are at its address.
+                StatusCode::MISDIRECTED_REQUEST if misdirected < MISDIRECTED => {
+                    misdirected += 1;
+                    self.client.forget(Some(address));
+                }
                 _ => return Err(AskError::Refused(text(&body))),
             }
         }
@@ -428,11 +487,12 @@ impl Own {
         Self {
             instance: InstanceId(rand::random()),
             name: config.peers.replica_name.clone().unwrap_or_else(host_name),
-            listen,
+            listen: Mutex::new((listen, false)),
             ready: AtomicBool::new(false),
             peer_id: AtomicU16::new(config.peers.peer_id.unwrap_or(0)),
             former: Mutex::default(),
             heartbeat: Mutex::default(),
+            seen_at: Mutex::default(),
         }
     }
 

@@ -43,6 +43,10 @@ use workers::{MAX_WORKERS, Workers, start_peers};
 /// Interval at which the expiry of pgimbal's certificates is checked.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Interval at which certificates are looked for that were renewed in their files: a handful of small
+/// files, which Kubernetes itself is up to a minute late with.
+const RENEWAL_LOOK: Duration = Duration::from_secs(10);
+
 /// Limit of console requests that wait for the main task.
 const CONTROL_QUEUE: usize = 16;
 
@@ -157,7 +161,7 @@ impl Prepared {
         inherited.close_the_rest();
         let passed_on = to_pass_on(&listeners, http.iter().chain(&peers))?;
         let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
-        let facts = Facts::start(&self.config)?;
+        let facts = Facts::start(&self.config, peers.instance())?;
         // The peers may know what a store that is away would say.
         tokio::spawn(facts::exchange(facts.clone(), peers.clone(), told));
         if signals.until_shutdown(facts.ready()).await.is_none() {
@@ -168,8 +172,7 @@ impl Prepared {
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
-        let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let control = Control::new(control);
+        let (control, configs) = (Control::new(control), watch::Sender::new(self.config.clone()));
         let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
         workers.begin_tasks(&configs, peer_requests);
         workers.limit_clients(&self.config, &process);
@@ -198,15 +201,22 @@ impl Prepared {
         process.enter(Phase::Draining);
         peers.set_ready(false);
         if ending == Ending::TakenOver {
+            if let Err(error) = peers.leave_port() {
+                tracing::warn!(%error, "peers.listen is not left to the new process");
+            }
             http.end().await;
             accepting.leave();
         } else {
             service_manager::stopping();
         }
-        let (delay, grace) = (self.config.drain_delay, self.config.shutdown_grace);
+        let Config { drain_delay: delay, shutdown_grace: grace, .. } = *self.config;
         let times = DrainTimes { delay, grace };
+        let replicas = workers.replicas().cloned();
         drain::drain(workers, ending, accepting, times, requests, &process).await;
         http.end().await;
+        if let Some(replicas) = replicas {
+            replicas.leave().await;
+        }
         facts.finish().await;
         Ok(())
     }
@@ -252,11 +262,13 @@ impl Prepared {
         listeners: Vec<(OwnedFd, SocketFile)>,
     ) -> Ending {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
+        let mut renewals = tokio::time::interval(RENEWAL_LOOK);
         let mut take_over = None;
         let mut published = workers.facts().document();
         let ending = loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
+                _ = renewals.tick() => self.follow_certificates(workers).await,
                 Ok(()) = published.changed() => {
                     published.mark_unchanged();
                     if let Err(cause) = self.follow_salts(workers.facts()) {
@@ -364,16 +376,45 @@ impl Prepared {
         }
     }
 
+    /// Uses certificates that were renewed in their files, by cert-manager say, which tells nobody.
+    /// The configuration stays as it is.
+    async fn follow_certificates(&mut self, workers: &Workers) {
+        if OwnCertificate::all(&self.config) == self.certificates {
+            return;
+        }
+        match self.put_in_force(Arc::clone(&self.config), workers).await {
+            Ok(()) => {
+                workers.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
+                tracing::info!("a certificate was renewed in its file, and is used from now on");
+                self.warn_of_certificates();
+            }
+            Err(refused) => tracing::error!(
+                "a certificate was changed in its file and cannot be used, the old one stays: \
+                 {refused}"
+            ),
+        }
+    }
+
     async fn try_reload(&mut self, workers: &Workers) -> Result<ReloadChanges, ReloadRefused> {
+        let config = pgimbal_config::load(&self.overrides, environment())
+            .map_err(|e| ReloadRefused(e.to_string()))?;
+        let changes = pgimbal_config::reload_changes(&self.config, &config);
+        let config = pgimbal_config::config_after_reload(&self.config, config)
+            .map_err(|e| ReloadRefused(e.to_string()))?;
+        self.put_in_force(Arc::new(config), workers).await?;
+        Ok(changes)
+    }
+
+    /// Reads the files that the configuration names and puts both in force; a file that cannot be
+    /// used leaves everything as it was.
+    async fn put_in_force(
+        &mut self,
+        config: Arc<Config>,
+        workers: &Workers,
+    ) -> Result<(), ReloadRefused> {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
-        let config =
-            pgimbal_config::load(&self.overrides, environment()).map_err(|e| refused(&e))?;
-        let changes = pgimbal_config::reload_changes(&self.config, &config);
-        let config =
-            pgimbal_config::config_after_reload(&self.config, config).map_err(|e| refused(&e))?;
-        let config = Arc::new(config);
         let login =
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
@@ -385,7 +426,7 @@ impl Prepared {
         self.directory = Arc::new(directory);
         self.certificates = OwnCertificate::all(&config);
         self.config = config;
-        Ok(changes)
+        Ok(())
     }
 }
 

@@ -28,7 +28,7 @@ use crate::directory::ClusterCounts;
 use crate::facts::Facts;
 use crate::tls::TlsError;
 pub(crate) use look::NodeLook;
-pub(crate) use spec::{ClusterSpec, specs};
+pub(crate) use spec::{ClusterSpec, PROBER, cluster_target, specs};
 pub use status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use watcher::{Request, ViewListener, Watcher};
 

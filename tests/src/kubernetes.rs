@@ -274,6 +274,15 @@ impl Kubernetes {
         path
     }
 
+    /// A kubeconfig of the user who may do everything.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    #[must_use]
+    pub fn admin_kubeconfig(&self, namespace: &str) -> PathBuf {
+        self.kubeconfig(namespace, ADMIN)
+    }
+
     /// A command that runs `command` as in a pod, with its environment and arguments: the API
     /// server is where `KUBERNETES_SERVICE_HOST` says, and `files` are the service account's. They
     /// may be changed while it runs.

@@ -11,6 +11,7 @@ pub mod authentication;
 pub mod backend_watcher;
 pub mod busy_pool;
 pub mod certificates;
+pub mod charts;
 pub mod cluster;
 pub mod comparison;
 pub mod deployment;

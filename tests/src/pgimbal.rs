@@ -180,7 +180,7 @@ impl Config {
     }
 
     /// Starts the program through another one, such as `prlimit --nofile=40`. In its words
-    /// `127.0.0.1:PORT` and `127.0.0.1:HTTP_PORT` become the addresses.
+    /// `:PORT` and `:HTTP_PORT` become the ports.
     #[must_use]
     pub fn through(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
@@ -413,8 +413,8 @@ impl Pgimbal {
     }
 
     fn with_addresses(&self, text: &str) -> String {
-        let text = text.replace("127.0.0.1:PORT", &format!("127.0.0.1:{}", self.port));
-        text.replace("127.0.0.1:HTTP_PORT", &format!("127.0.0.1:{}", self.http_port))
+        let text = text.replace(":PORT", &format!(":{}", self.port));
+        text.replace(":HTTP_PORT", &format!(":{}", self.http_port))
     }
 }
 

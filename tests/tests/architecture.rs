@@ -16,12 +16,19 @@ use std::process::Command;
 use pgimbal_tests::sources::{root, sources};
 
 /// Crates that decide and never do IO.
-const PURE: [&str; 4] = ["pgimbal-config", "pgimbal-auth", "pgimbal-wire", "pgimbal-pooler"];
+const PURE: [&str; 5] =
+    ["pgimbal-config", "pgimbal-auth", "pgimbal-wire", "pgimbal-pooler", "pgimbal-replicas"];
 /// Where those of them live that may not even read a file or a clock.
-const SANS_IO: [&str; 3] = ["auth/src", "proxy/wire/src", "proxy/pooler/src"];
+const SANS_IO: [&str; 4] = ["auth/src", "proxy/wire/src", "proxy/pooler/src", "proxy/replicas/src"];
 /// All code that is shipped.
-const SHIPPED: [&str; 5] =
-    ["config/src", "auth/src", "proxy/wire/src", "proxy/pooler/src", "proxy/src"];
+const SHIPPED: [&str; 6] = [
+    "config/src",
+    "auth/src",
+    "proxy/wire/src",
+    "proxy/pooler/src",
+    "proxy/replicas/src",
+    "proxy/src",
+];
 /// A longer file decides more than one thing.
 const LONGEST_FILE: usize = 800;
 /// Half of the files are shorter.
@@ -57,6 +64,7 @@ fn crates_depend_in_one_direction_only() {
     assert_eq!(ours("pgimbal-config"), [""; 0]);
     assert_eq!(ours("pgimbal-auth"), ["pgimbal-config"]);
     assert_eq!(ours("pgimbal-pooler"), ["pgimbal-config", "pgimbal-wire"]);
+    assert_eq!(ours("pgimbal-replicas"), ["pgimbal-auth", "pgimbal-config"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One budget of connections for a server, over all databases and users.
 
+mod replicas;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -228,7 +230,7 @@ fn budget_53300_is_told_only_where_no_connection_lives() {
     let mut other = proxy.log_in(&login(1));
     assert_eq!(other.value("select 'other'"), "other");
     // With nothing of pgimbal there, the server's own word is told.
-    proxy.console("RECONNECT app");
+    let _ = proxy.console("RECONNECT app");
     drop((holder, waiter, other));
     eventually("the pools have no connection", SOON, || pg.value(APPS) == "3");
     eventually("their places are free", SOON, || {

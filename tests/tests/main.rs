@@ -11,6 +11,7 @@ mod budget;
 mod bytes;
 mod cancel;
 mod certificates;
+mod charts;
 mod check;
 mod check_gate;
 mod clusters;

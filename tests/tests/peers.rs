@@ -47,7 +47,7 @@ fn tables(count: u16, ids: bool) -> Vec<Peers> {
 }
 
 /// So many replicas with `config`, once all have met.
-fn start(config: &Config, count: u16, ids: bool) -> Vec<Pgimbal> {
+pub(crate) fn start(config: &Config, count: u16, ids: bool) -> Vec<Pgimbal> {
     let tables = tables(count, ids);
     let all: Vec<Pgimbal> =
         tables.iter().map(|peers| replica(config.clone(), peers).start()).collect();

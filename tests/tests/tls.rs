@@ -6,6 +6,7 @@ use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::startup::{GSSENC_REQUEST, SSL_REQUEST, startup_packet};
+use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Login, Pgimbal, Postgres, WireClient, postgres};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -220,4 +221,30 @@ fn unix_sockets_on_both_sides() {
     let answer = run(command.args(["-XAtq", "-c", "select 'in'", &conninfo]), LIMIT).succeeded();
     assert_eq!(answer.stdout.trim(), "in");
     drop(proxy);
+}
+
+#[test]
+fn a_certificate_that_is_renewed_in_its_file_is_used_without_a_reload() {
+    let pg = Postgres::start();
+    let first = Certificates::new();
+    let proxy = Config::before(&pg).client_tls(&first, "require").start();
+    let trusts = |certificates: &Certificates| {
+        let mut client = proxy.connect();
+        assert_eq!(ask(&mut client, SSL_REQUEST), b'S');
+        client.tls(certificates.client(&[])).is_ok()
+    };
+    assert!(trusts(&first));
+    let second = Certificates::new();
+    // A key that is not the certificate's, as while somebody still writes: the old pair stays.
+    std::fs::write(proxy.directory().join("server.crt"), &second.chain).expect("a file");
+    eventually("the log tells", SOON * 2, || proxy.log().contains("the old one stays"));
+    assert!(trusts(&first) && !trusts(&second));
+    let [_, _, _] = second.write(proxy.directory());
+    eventually("the renewed one is shown", SOON * 2, || trusts(&second));
+    assert!(!trusts(&first));
+    assert!(proxy.log().contains("a certificate was renewed"), "{}", proxy.log());
+    let mut client = proxy.connect();
+    assert_eq!(ask(&mut client, SSL_REQUEST), b'S');
+    let mut client = client.tls(second.client(&[])).expect("a handshake");
+    client.log_in(&app()).expect("a session");
 }

@@ -44,6 +44,11 @@ fn addresses() {
     refused("listen = []", "listen", "nobody could connect");
     refused("listen = '127.0.0.1:1'\nhttp_listen = '127.0.0.1:1'", "http_listen", "(listen)");
     accepted("listen = ['127.0.0.1:0', '127.0.0.1:0']");
+    for key in ["proxy_protocol", "read_listen"] {
+        accepted(&format!("listen = ['127.0.0.1:1', '127.0.0.1:2']\n{key} = '127.0.0.1:2'"));
+        let elsewhere = format!("listen = '127.0.0.1:1'\n{key} = '127.0.0.1:2'");
+        refused(&elsewhere, key, "is not among the addresses of listen");
+    }
     accepted("listen = []\nunix_socket_dir = 'DIR/'");
 }
 

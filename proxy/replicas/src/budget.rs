@@ -180,8 +180,9 @@ impl Budget {
             (_, Some(new)) => {
                 let gone = before.difference(&after).count();
                 for node in self.nodes.values_mut() {
-                    let others = after.iter().map(|other| (*other, before.contains(other)));
-                    node.begin(now, new.after_sweep, others, gone);
+                    let asks = |other: &Tenure| !new.even && before.contains(other);
+                    let others = after.iter().map(|other| (*other, asks(other)));
+                    node.begin(now, new.after_sweep, others, if new.even { 0 } else { gone });
                 }
             }
         }
@@ -338,7 +339,7 @@ impl Budget {
             slots = slots.sweep(tenure).unwrap_or(slots);
         }
         if !slots.is_least_holder(self.me) {
-            slots = slots.release(self.me, false).unwrap_or(slots);
+            slots = slots.release(self.me, false, false).unwrap_or(slots);
         }
         let renews = self.nodes.values().any(|node| node.wants_confirmation(now));
         let mine = match self.held {
@@ -363,7 +364,8 @@ impl Budget {
         self.handle_stored(stored, now);
         let share = self.held.map(|_| 0);
         let proven = |node: &NodeBudget| node.standing(share) != Standing::Unproven;
-        self.slots.release(self.me, self.nodes.values().all(proven))
+        let is_proven = self.nodes.values().all(proven);
+        self.slots.release(self.me, is_proven, self.nodes.values().all(NodeBudget::is_even))
     }
 
     /// The possessions that have ended, by what all servers show.

@@ -37,6 +37,10 @@ const STAND_INS: usize = 4;
 /// Interval at which the task wakes up even if nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// Pause between two additions to the facts: many roles that rotate at once are one change of the
+/// document, which is copied for each.
+const SHARE_PAUSE: Duration = Duration::from_millis(20);
+
 /// The callback that tells the workers of a change of a role's password: the role's name and the
 /// change. It must not block.
 pub(super) type Notify = Box<dyn Fn(&Arc<str>, &CredentialEvent) + Send>;
@@ -93,6 +97,8 @@ pub(super) struct Task {
     known: Arc<Document>,
     /// Roles whose history the document may lack.
     unshared: BTreeSet<Arc<str>>,
+    /// When the facts may be added to again.
+    next_share: Instant,
     /// Operators who are answered when the store has what is unshared.
     revoked: Vec<RevokeReply>,
     budgets: MismatchBudgets,
@@ -138,6 +144,7 @@ impl Task {
             published,
             known,
             unshared: BTreeSet::new(),
+            next_share: Instant::now(),
             revoked: Vec::new(),
             budgets: MismatchBudgets::new(),
             unknown: HashMap::new(),
@@ -194,8 +201,12 @@ impl Task {
             }
         }
         self.cache.save(&self.roles, now.instant);
-        self.share();
-        let wake = [self.queue.next_timer(), self.cache.wake_at()].into_iter().flatten().min();
+        if now.instant >= self.next_share || !self.revoked.is_empty() {
+            self.share();
+        }
+        let share = Some(self.next_share).filter(|_| self.waits_to_share());
+        let wake =
+            [self.queue.next_timer(), self.cache.wake_at(), share].into_iter().flatten().min();
         wake.unwrap_or(now.instant + IDLE)
     }
 
@@ -279,6 +290,7 @@ impl Task {
             }
             return;
         }
+        self.next_share = Instant::now() + SHARE_PAUSE;
         let names = std::mem::take(&mut self.unshared);
         let roles = names.iter().filter_map(|name| self.roles.get_key_value(name));
         let records: Vec<_> = roles
@@ -299,6 +311,11 @@ impl Task {
                 }
             });
         }
+    }
+
+    /// Whether there is something to share, and only the pause to wait for.
+    fn waits_to_share(&self) -> bool {
+        !self.unshared.is_empty() && self.facts.is_key_known()
     }
 
     /// Takes over what the document says that the roles do not know.

@@ -4,6 +4,7 @@
 //! [`Role`] changes only its own state; everything else that must be done it returns as
 //! [`Effects`].
 
+mod effects;
 mod settings;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::AuthType;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use tokio::sync::oneshot;
+#[cfg(test)]
 use tokio::task::AbortHandle;
 
 use super::fetch::{Fetches, Verifier, VerifierRequest, result_label};
@@ -27,6 +29,7 @@ use super::server_logins::{LoginOutcome, OfferReply, ServerLogins};
 use super::shared::Shared;
 use super::status::{self, CredentialStatus, GenerationStatus, Refreshed, RevokeReply};
 use crate::dial::DialError;
+pub(super) use effects::{Effects, SourceListener};
 pub(super) use settings::{RoleSettings, role_settings};
 
 /// How long a user that only a rule knows is kept while nobody has logged in as it. Clients make up
@@ -39,42 +42,6 @@ pub(super) const UNSERVED: Duration = Duration::from_secs(60);
 /// source does not know it any more: as long as an unused pool. While the source knows it or is
 /// away it stays: its passwords are what clients show while the source is away.
 pub(super) const UNKNOWN: Duration = Duration::from_secs(60 * 60);
-
-/// What the credentials' task must do because a role has changed. The default is nothing.
-#[derive(Debug, Default)]
-#[must_use]
-pub(super) struct Effects {
-    /// The change to tell all workers; `None` when it does not concern server connections.
-    pub(super) event: Option<CredentialEvent>,
-    /// Verifiers to derive. The role waits for [`Role::handle_verifier`] of each.
-    pub(super) verifiers: Vec<VerifierRequest>,
-    /// Whether [`Role::account`] has changed and must be published to logins.
-    pub(super) is_account_changed: bool,
-    /// Whether [`Role::older`] has changed and must be published to logins.
-    pub(super) is_older_changed: bool,
-    /// Whether [`Role::history`] or [`Role::passwords`] has changed and must be written.
-    pub(super) is_state_changed: bool,
-    /// The time at which the fetch whose result has come into use now was sent: a sample of how
-    /// long that takes. `None` when none has.
-    pub(super) fetch_sent: Option<Instant>,
-}
-
-/// The task that listens to a source's changes; it is aborted when this is dropped.
-#[derive(Debug)]
-pub(super) struct SourceListener(AbortHandle);
-
-impl SourceListener {
-    /// Takes over the handle of a listening task.
-    pub(super) const fn new(task: AbortHandle) -> Self {
-        Self(task)
-    }
-}
-
-impl Drop for SourceListener {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// A client whose password matches none that is known, and that waits for the next fetch.
 #[derive(Debug)]

@@ -172,6 +172,10 @@ impl Keeper {
         }
         let change = state.change;
         drop(state);
+        // They are in no document that anybody else sees before they are stored.
+        if let Some(slots) = self.inner.wanted_slots(known.slots()) {
+            wanted.merge_slots(&slots);
+        }
         if !self.inner.keeps_generations {
             wanted = wanted.without_generations();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -12,6 +12,7 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::request::Kind;
@@ -22,8 +23,11 @@ use pgimbal_replicas::InstanceId;
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(2);
 /// Largest body of a request and of an answer.
 pub(super) const BODY: usize = 1 << 20;
-/// Idle connections that are kept for one address: hellos, and one for what comes up.
-const IDLE: usize = 2;
+/// Requests to one peer at a time, hellos apart: the peers of a deployment share the 32 connections
+/// that each of them serves.
+const AT_ONCE: usize = 6;
+/// Idle connections that are kept for one address, as many as may be in use.
+const IDLE: usize = AT_ONCE + 1;
 /// An idle connection is not used again after this; the other side closes it a little later.
 const IDLE_TIME: Duration = Duration::from_secs(6);
 /// Largest head of an answer.
@@ -80,16 +84,39 @@ pub(super) struct Client {
     lanes: Mutex<HashMap<SocketAddr, Lane>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
     /// The key that was accepted there last.
     key: usize,
+    slots: Arc<Semaphore>,
     idle: Vec<(Connection, Instant)>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { key: 0, slots: Arc::new(Semaphore::new(AT_ONCE)), idle: Vec::new() }
+    }
 }
 
 impl Client {
     pub(super) fn new(tls: PeerTls) -> Self {
         Self { tls, lanes: Mutex::default() }
+    }
+
+    /// Gives up the idle connections to an address, or to all for `None`: another process may be
+    /// there now.
+    pub(super) fn forget(&self, address: Option<SocketAddr>) {
+        let is_meant = |to: &SocketAddr| address.is_none_or(|address| address == *to);
+        let mut lanes = self.lanes();
+        lanes.iter_mut().filter(|(to, _)| is_meant(to)).for_each(|(_, lane)| lane.idle.clear());
+    }
+
+    /// Waits for one's turn among the requests to this address; it is over when the result is
+    /// dropped.
+    pub(super) async fn turn(&self, to: SocketAddr) -> Option<OwnedSemaphorePermit> {
+        let slots = Arc::clone(&self.lanes().entry(to).or_default().slots);
+        // It is never closed.
+        slots.acquire_owned().await.ok()
     }
 
     /// Sends a request once and reads its answer. A connection that was idle may have ended

@@ -22,6 +22,10 @@ pub(super) struct Hello {
     pub(super) version: String,
     /// The address at which it listens for peers; without a host, it is where it comes from.
     pub(super) listen: SocketAddr,
+    /// Whether another process has taken over the address at which it was found: it is reached at
+    /// `listen` alone.
+    #[serde(default)]
+    pub(super) moved: bool,
     /// The address at which it sees the receiver.
     pub(super) you: Option<SocketAddr>,
     /// Whether it accepts clients.
@@ -73,6 +77,7 @@ mod tests {
             name: "a\nb".replace('\n', "-"),
             version: "1".to_owned(),
             listen: "10.0.0.1:6433".parse().unwrap(),
+            moved: true,
             you: "[::1]:9".parse().ok(),
             ready: true,
             peer_id: Some(3),

@@ -159,6 +159,11 @@ impl Members {
             place.next = now + OWN;
             return Vec::new();
         }
+        if hello.moved && hello.listen.port() != address.port() {
+            // Over a connection from before: whoever comes now meets the other process.
+            place.found = Found::Nothing;
+            return self.heard(hello, address.ip(), heartbeat, now);
+        }
         let events = self.hear(hello, address, heartbeat, now);
         if let Some(member) = self.peers.get_mut(&instance)
             && self.places.get(&member.address).is_none_or(|at| at.found != Found::Peer(instance))
@@ -193,11 +198,17 @@ impl Members {
         let is_everywhere = hello.listen.ip().is_unspecified();
         let own_word = SocketAddr::new(hello.listen.ip().to_canonical(), hello.listen.port());
         let address = if is_listed || is_everywhere { seen } else { own_word };
-        if !self.peers.contains_key(&hello.instance) && self.places.len() < 2 * MOST {
+        let is_known = self.peers.contains_key(&hello.instance);
+        if (hello.moved || !is_known) && self.places.len() < 2 * MOST {
             // DNS may name it later.
             self.place(address, now);
         }
-        self.hear(hello, address, heartbeat, now)
+        let (instance, moved) = (hello.instance, hello.moved);
+        let events = self.hear(hello, address, heartbeat, now);
+        if let Some(member) = self.peers.get_mut(&instance).filter(|_| moved) {
+            member.address = address;
+        }
+        events
     }
 
     fn hear(
@@ -360,6 +371,7 @@ mod tests {
             name: format!("r{instance}"),
             version: "1".to_owned(),
             listen: "0.0.0.0:1".parse().unwrap(),
+            moved: false,
             you: None,
             ready: true,
             peer_id,
@@ -420,6 +432,24 @@ mod tests {
         let events = members.tick(OURS, later);
         assert!(events.contains(&Event::Forgotten("r1".to_owned())), "{events:?}");
         assert_eq!(members.status(later).len(), 1);
+    }
+
+    #[test]
+    fn a_process_that_was_taken_over_is_reached_at_its_new_port() {
+        let now = Instant::now();
+        let mut members = Members::new(InstanceId(0));
+        members.list(&BTreeSet::from([at(1)]), now);
+        members.answered(at(1), hello(1, None), Bytes::new(), now);
+        let moved = Hello { moved: true, listen: "0.0.0.0:7".parse().unwrap(), ..hello(1, None) };
+        // Over a connection from before, and by its own hello.
+        members.answered(at(1), moved.clone(), Bytes::new(), now);
+        members.heard(moved, at(1).ip(), Bytes::new(), now);
+        members.answered(at(1), hello(2, None), Bytes::new(), now);
+        members.tick(OURS, now);
+        let new_port = SocketAddr::new(at(1).ip(), 7);
+        assert_eq!(members.address(InstanceId(1)), Some(new_port));
+        assert_eq!(members.address(InstanceId(2)), Some(at(1)));
+        assert!(members.due(now).contains(&new_port));
     }
 
     #[test]

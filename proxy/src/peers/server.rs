@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::Inner;
@@ -39,20 +40,27 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const HEAD: usize = 8 * 1024;
 /// Headers of a request; a peer sends five.
 const HEADERS: usize = 16;
-/// How long a handler may take before its peer is told to ask again with the same id.
+/// How long a handler may take before its peer is told to ask again with the same id, so that what
+/// is slow keeps no connection from the rest.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long it may take for a request without an id.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 /// Pause after a failed accept, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Starts the thread that serves `listener` until the process ends: a draining replica still
-/// answers.
-pub(super) fn start(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result<()> {
+/// Starts the thread that serves `listener`, or the last of `next`, until the process ends: a
+/// draining replica still answers.
+pub(super) fn start(
+    inner: Arc<Inner>,
+    listener: std::net::TcpListener,
+    next: UnboundedReceiver<std::net::TcpListener>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("peers-accept".to_owned()).spawn(move || {
         runtime.block_on(async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => serve(inner, listener).await,
+                Ok(listener) => serve(inner, listener, next).await,
                 Err(error) => tracing::error!(%error, "peers.listen cannot be served"),
             }
         });
@@ -60,11 +68,26 @@ pub(super) fn start(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::R
     Ok(())
 }
 
-async fn serve(inner: Arc<Inner>, listener: TcpListener) {
+/// Serves `listener`, until another one comes in its place.
+async fn serve(
+    inner: Arc<Inner>,
+    mut listener: TcpListener,
+    mut next: UnboundedReceiver<std::net::TcpListener>,
+) {
     let (strangers, connections) = (PendingLogins::new(STRANGERS), PendingLogins::new(CONNECTIONS));
     let mut rate = Rate::default();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(other) = next.recv() => {
+                match other.set_nonblocking(true).and_then(|()| TcpListener::from_std(other)) {
+                    Ok(other) => listener = other,
+                    Err(error) => tracing::error!(%error, "the new port cannot be served"),
+                }
+                continue;
+            }
+        };
+        match accepted {
             Ok((_, from)) if !rate.allows(Subnet::of(Some(from.ip())), Instant::now()) => {
                 inner.strangers.note(&inner.stats, Stranger::Rate, from, "too many at a time");
             }
@@ -198,7 +221,7 @@ async fn handled(
     asked: (InstanceId, Bytes),
 ) -> Page {
     let answer = inner.dispatcher.handle(kind, id, asked);
-    match timeout(ANSWER_TIME, answer).await {
+    match timeout(if id.is_some() { ASK_AGAIN } else { ANSWER_TIME }, answer).await {
         Ok(Answer::Done(body)) if body.len() > BODY => {
             page(StatusCode::INTERNAL_SERVER_ERROR, "the answer is longer than 1 MiB")
         }

@@ -121,6 +121,7 @@ async fn replicas_meet_say_what_they_are_and_ask_each_other() {
     assert_eq!((&*members[0].name, &*members[0].heartbeat), ("b", &b"beat"[..]));
     assert_eq!(members[0].version, env!("CARGO_PKG_VERSION"));
     c.meets(&["a", "b"]).await;
+    assert_eq!(a.peers.own_address(), Some(([127, 0, 0, 1], a.port).into()));
     assert_eq!(a.peers.with_peer_id(Some(7)), [b.instance()]);
     assert_eq!(a.peers.with_peer_id(None).len(), 2);
     let big = vec![b'x'; 1 << 20];
@@ -171,6 +172,46 @@ async fn a_slow_handler_is_asked_again_and_acts_once() {
 }
 
 #[tokio::test]
+async fn slow_requests_keep_no_connection_from_the_others() {
+    let mut handlers = Handlers::default();
+    let mut requests = handlers.on(Kind::Cancel);
+    let a = Replica::new("a", credentials(KEY, None), &[], handlers);
+    let b = Replica::with("b", &[a.port]);
+    b.meets(&["a"]).await;
+    tokio::spawn(async move {
+        let mut slow = Vec::new();
+        while let Some(asked) = requests.recv().await {
+            match &*asked.body {
+                b"quick" => drop(asked.reply.send(Ok(vec![]))),
+                _ => slow.push(asked),
+            }
+        }
+    });
+    let (peer, patience) = (a.instance(), Duration::from_secs(3));
+    let slow: Vec<_> = (0..40)
+        .map(|_| {
+            let peers = b.peers.clone();
+            tokio::spawn(async move { peers.ask(peer, Kind::Cancel, vec![], patience).await })
+        })
+        .collect();
+    let begun = Instant::now();
+    for _ in 0..5 {
+        let quick = b.peers.ask(peer, Kind::Cancel, b"quick".to_vec(), SOON).await;
+        assert!(quick.is_ok(), "{quick:?}");
+    }
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    for one in slow {
+        assert_eq!(one.await.unwrap(), Err(AskError::Timeout));
+    }
+    // None of them has cost another its connection.
+    b.meets(&["a"]).await;
+    let failed = |(kind, outcome, count): &(Kind, Outcome, u64)| {
+        *kind == Kind::Cancel && *outcome == Outcome::Failed && *count > 0
+    };
+    assert!(!b.peers.snapshot().sent.iter().any(failed), "{:?}", b.peers.snapshot().sent);
+}
+
+#[tokio::test]
 async fn another_deployments_key_is_refused_and_the_previous_one_is_not() {
     let a = Replica::with("a", &[]);
     let stranger = Replica::new("s", credentials(OTHER, None), &[a.port], Handlers::default());
@@ -214,6 +255,7 @@ fn hello_of(instance: InstanceId, port: u16) -> Vec<u8> {
         name: "fake".to_owned(),
         version: "0".to_owned(),
         listen: ([0, 0, 0, 0], port).into(),
+        moved: false,
         you: None,
         ready: true,
         peer_id: None,

@@ -13,7 +13,7 @@ use super::{Prepared, ServeError};
 use crate::accept::AcceptContext;
 use crate::admin::collect::{Collector, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control};
-use crate::budget::ServerBudgets;
+use crate::budget::{ReplicaBudget, ServerBudgets};
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
@@ -62,6 +62,7 @@ pub(super) struct Workers {
     clusters: Clusters,
     credentials: CredentialManager,
     facts: Facts,
+    replicas: Option<ReplicaBudget>,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
     cancel_keys: Arc<WrongKeyLimiter>,
@@ -81,29 +82,17 @@ impl Workers {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         let (senders, askers, channels) = channels(count);
-        let to_workers = Arc::clone(&senders);
-        let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
-            tell_all(&to_workers, || Message::Credential {
-                role: Arc::clone(role),
-                event: event.clone(),
-            });
-        })?;
-        let counts = prepared.directory.cluster_counts();
-        let to_workers = Arc::clone(&senders);
-        let clusters = Clusters::start(
-            &prepared.config,
-            counts,
+        let (credentials, clusters) = follow(prepared, facts, &senders)?;
+        let replicas = ReplicaBudget::start(
+            &configs.subscribe(),
+            &prepared.directory,
             &credentials,
             facts,
-            move |cluster, view| {
-                tell_all(&to_workers, || Message::Topology {
-                    cluster: Arc::clone(cluster),
-                    view: Arc::clone(view),
-                });
-            },
-        )?;
+            &peers,
+        );
+        let budgets = Arc::clone(prepared.directory.budgets());
         let collector = Collector::new(askers, Arc::clone(process))
-            .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
+            .with_budgets(ServerBudgets::new(budgets, replicas.clone()))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone())
             .with_peers(peers.clone())
@@ -134,6 +123,7 @@ impl Workers {
             clusters,
             credentials,
             facts,
+            replicas,
             console,
             logins,
             cancel_keys,
@@ -223,6 +213,31 @@ impl Workers {
         }
         tracing::info!("bye");
     }
+}
+
+/// Starts the tasks that follow passwords and clusters, and tell the workers what has changed.
+fn follow(
+    prepared: &Prepared,
+    facts: &Facts,
+    senders: &Arc<[mpsc::UnboundedSender<Message>]>,
+) -> Result<(CredentialManager, Clusters), ServeError> {
+    let to_workers = Arc::clone(senders);
+    let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
+        tell_all(&to_workers, || Message::Credential {
+            role: Arc::clone(role),
+            event: event.clone(),
+        });
+    })?;
+    let counts = prepared.directory.cluster_counts();
+    let to_workers = Arc::clone(senders);
+    let clusters =
+        Clusters::start(&prepared.config, counts, &credentials, facts, move |cluster, view| {
+            tell_all(&to_workers, || Message::Topology {
+                cluster: Arc::clone(cluster),
+                view: Arc::clone(view),
+            });
+        })?;
+    Ok((credentials, clusters))
 }
 
 /// Starts a thread for each of `channels`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgimbal_config::Config;
+use rustls::pki_types::CertificateDer;
 use x509_parser::time::ASN1Time;
 
 use super::{files, x509};
@@ -14,10 +15,13 @@ use super::{files, x509};
 const AHEAD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A certificate that the configuration names as pgimbal's own, with its validity.
-#[derive(Debug)]
+///
+/// Two are equal when their files hold the same chain: a renewed one differs.
+#[derive(Debug, PartialEq, Eq)]
 pub struct OwnCertificate {
     key: String,
     path: PathBuf,
+    chain: Vec<CertificateDer<'static>>,
     whose: String,
     begins: ASN1Time,
     ends: ASN1Time,
@@ -75,13 +79,15 @@ impl OwnCertificate {
     fn read(key: String, path: &Path) -> Option<Self> {
         let chain = files::certificates(path).ok()?;
         let certificate = x509::read(chain.first()?).ok()?;
-        let validity = certificate.validity();
+        let validity = certificate.validity().clone();
+        let whose = x509::subject_name(certificate.subject());
         Some(Self {
             key,
             path: path.to_owned(),
-            whose: x509::subject_name(certificate.subject()),
+            whose,
             begins: validity.not_before,
             ends: validity.not_after,
+            chain,
         })
     }
 

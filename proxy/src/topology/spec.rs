@@ -99,6 +99,27 @@ fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterS
     })
 }
 
+/// How to log in, as the prober does, at the node `host:port` of a cluster; `None` if no cluster
+/// lists it, or has it from DNS.
+pub(crate) fn cluster_target(config: &Config, server: &str) -> Option<Target> {
+    config.clusters.iter().find_map(|(name, cluster)| {
+        let listed = cluster.nodes.values().map(|node| (node.host.clone(), node.port));
+        let (host, port) = listed
+            .chain(address_of(cluster, server))
+            .find(|(host, port)| format!("{host}:{port}") == server)?;
+        let spec = spec(config, name, cluster).ok()?;
+        Some((*spec.target(&host, port)).clone())
+    })
+}
+
+/// The place of a server of a cluster whose nodes are the addresses of a name, if it can be one.
+fn address_of(cluster: &ClusterConfig, server: &str) -> Option<(Host, u16)> {
+    cluster.dns.as_ref()?;
+    let (host, port) = server.rsplit_once(':')?;
+    host.parse::<std::net::IpAddr>().ok()?;
+    Some((Host::Tcp(host.to_owned()), port.parse().ok().filter(|port| *port == cluster.port)?))
+}
+
 fn listed(cluster: &ClusterConfig) -> Vec<NodeSpec> {
     let node = |(name, node): (&String, &NodeConfig)| NodeSpec {
         name: name.as_str().into(),
@@ -108,6 +129,9 @@ fn listed(cluster: &ClusterConfig) -> Vec<NodeSpec> {
     };
     cluster.nodes.iter().map(node).collect()
 }
+
+/// The application name of probers.
+pub(crate) const PROBER: &str = "pgimbal-prober";
 
 impl ClusterSpec {
     /// The nodes that the configuration lists; empty for a cluster whose nodes come from DNS.
@@ -125,7 +149,8 @@ impl ClusterSpec {
             host: host.clone(),
             port,
             database: self.database.clone(),
-            options: None,
+            // The budget's looks pass over it: no replica claims it.
+            options: Some(format!("-c application_name={PROBER}").into()),
             channel_binding: self.channel_binding,
             user: self.user.clone(),
             role: self.role.clone(),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pgimbal_pooler::cluster::route::ROUTE_SETTING;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::topology::Writes;
 use pgimbal_wire::error::{Report, SqlState};
@@ -31,7 +32,7 @@ const CONSOLE_MARGIN: u64 = 256;
 /// CancelRequest is forwarded to all workers. A login that fails, is over its time or must make
 /// room is counted and logged, except one that the client ends without a word.
 pub(super) async fn log_in(worker: Rc<Worker>, accepted: Accepted) {
-    let Accepted { socket, connected, mut pending_login } = accepted;
+    let Accepted { socket, route, connected, mut pending_login } = accepted;
     let is_proxied = matches!(socket, Origin::Proxied(..));
     let Ok((socket, peer)) = register(socket) else { return };
     // Who it is may be said by the first bytes.
@@ -72,8 +73,13 @@ pub(super) async fn log_in(worker: Rc<Worker>, accepted: Accepted) {
     };
     let peer = peer.get();
     match outcome {
-        Ok(Ok(ClientPurpose::Client(client))) => {
+        Ok(Ok(ClientPurpose::Client(mut client))) => {
             drop(pending_login);
+            if let Some(route) = route {
+                // First, so that what the client says itself wins.
+                let own = (ROUTE_SETTING.into(), route.as_str().as_bytes().into());
+                client.parameters.insert(0, own);
+            }
             logged_in(&worker, *client, peer, connected).await;
         }
         Ok(Ok(ClientPurpose::Cancel { process_id, key, transport })) => {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use pgimbal_config::Route;
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::server::credential::CredentialEvent;
@@ -102,6 +103,9 @@ pub enum Message {
 pub struct Accepted {
     /// The socket, not yet registered with any runtime.
     pub socket: Origin,
+    /// The route of its sessions, which they may change: `replica` for a listener of `read_listen`;
+    /// `None` for that of the user or the database.
+    pub route: Option<Route>,
     /// Counts the client among the connected ones until this is dropped.
     pub connected: Connected,
     /// Counts the client among those that have not logged in, and tells when it must make room.

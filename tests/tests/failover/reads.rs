@@ -1,6 +1,7 @@
 //! Reads on replicas: who chooses them, which one serves, and what happens without one.
 
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use pgimbal_tests::cluster::Cluster;
@@ -31,6 +32,35 @@ fn start(replicas: usize, change: impl FnOnce(Config) -> Config) -> Setup {
 
 fn ports(setup: &Setup) -> Vec<String> {
     setup.cluster.nodes.iter().map(|node| node.port.to_string()).collect()
+}
+
+#[test]
+fn failover_reads_are_sent_to_a_replica_by_the_address() {
+    let setup = start(1, |config| {
+        config.listening_on("127.0.0.2").set("read_listen", "[\"127.0.0.2:PORT\"]")
+    });
+    let [primary, replica] = &ports(&setup)[..] else { panic!("two nodes") };
+    let login = Login::new("app", "app", "app-secret");
+    let at_its_address = |login: &Login| {
+        let stream = TcpStream::connect(("127.0.0.2", setup.proxy.port)).expect("a connection");
+        let mut client = WireClient::of(stream);
+        client.log_in(login).expect("a session");
+        client
+    };
+    let mut reader = at_its_address(&login);
+    assert_eq!(reader.parameters["in_hot_standby"], "on");
+    assert_eq!(reader.value(WHERE), *replica);
+    assert_eq!(reader.value("show pgimbal.route"), "replica");
+    // A session may choose, and what it was given is what RESET leads back to.
+    reader.ok("set pgimbal.route = 'primary'");
+    assert_eq!(reader.value(WHERE), *primary);
+    reader.ok("discard all");
+    assert_eq!(reader.value(WHERE), *replica);
+    let own = login.clone().with("options", "-c pgimbal.route=primary");
+    assert_eq!(at_its_address(&own).value(WHERE), *primary);
+    // The console has no route, and the other address none of its own.
+    let _console = at_its_address(&Login::new("app", "pgimbal", "app-secret"));
+    assert_eq!(setup.client("app").value(WHERE), *primary);
 }
 
 #[test]

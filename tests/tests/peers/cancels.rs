@@ -217,7 +217,8 @@ fn the_request_ends_when_the_other_replicas_server_has_been_told() {
 #[test]
 fn a_draining_replica_still_answers() {
     let pg = Postgres::start();
-    let all = start(&Config::before(&pg).set("shutdown_grace", "\"60s\""), 2, true);
+    let config = Config::before(&pg).set("shutdown_grace", "\"60s\"");
+    let all = start(&config.set("drain_delay", "\"100ms\""), 2, true);
     let mut client = client(&all[0], PROTOCOL_3_0);
     client.ok("begin");
     sleeps(&pg, &mut client, "through the drain");
@@ -225,10 +226,36 @@ fn a_draining_replica_still_answers() {
     eventually("it drains", SOON, || {
         peers(&all[1]).iter().any(|row| row["replica"] == "r0" && row["ready"] == "no")
     });
-    assert!(WireClient::try_tcp(all[0].port).is_err(), "clients reach the other one alone");
+    eventually("clients reach the other one alone", SOON, || {
+        WireClient::try_tcp(all[0].port).is_err()
+    });
     client.cancel(all[1].port);
     assert_eq!(client.read_reply().sqlstate(), "57014");
     client.ok("rollback");
+}
+
+#[test]
+fn a_process_that_was_taken_over_still_answers() {
+    let pg = Postgres::start();
+    let all = start(&Config::before(&pg).set("shutdown_grace", "\"60s\""), 2, false);
+    let mut client = client(&all[0], PROTOCOL_3_0);
+    client.ok("begin");
+    sleeps(&pg, &mut client, "in the first process");
+    all[0].signal(Signal::USR2);
+    // The first process drains, and the second one is at its port.
+    eventually("three are met", SOON, || {
+        let rows = peers(&all[1]);
+        let ready = |word: &str| rows.iter().filter(|row| row["ready"] == word).count();
+        (rows.len(), ready("yes"), ready("no")) == (3, 2, 1)
+            && rows.iter().all(|row| row["why"].is_empty())
+    });
+    client.cancel(all[1].port);
+    assert_eq!(client.read_reply().sqlstate(), "57014");
+    client.ok("rollback and chain");
+    sleeps(&pg, &mut client, "in the first process still");
+    // This port is the second one's.
+    client.cancel(all[0].port);
+    assert_eq!(client.read_reply().sqlstate(), "57014");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use super::setup::{Setup, app, rows};
 
 /// `max_server_connections` of the server.
 const BUDGET: usize = 24;
+/// The part of each replica.
+const SHARE: usize = BUDGET / 3;
 /// Clients of each replica, fewer than the budget and more than a replica's share of it.
 const CLIENTS: usize = 14;
 /// How long each state of the load lasts at least.
@@ -37,6 +39,15 @@ fn phase(load: &Load, active: [usize; 3]) {
     load.wait_until_each_is_served();
 }
 
+/// A column of a replica's row of the primary in `SHOW BUDGET`; 0 where it is NULL, or not there
+/// since no connection was opened yet.
+fn of_budget(setup: &Setup, replica: usize, column: &str) -> usize {
+    let port = setup.cluster.nodes[0].port.to_string();
+    let rows = rows(setup.replica(replica), "show budget");
+    let row = rows.iter().find(|row| row["server"].ends_with(&port));
+    row.and_then(|row| row[column].parse().ok()).unwrap_or(0)
+}
+
 #[track_caller]
 fn never_above(watched: &Watched) {
     eprintln!(
@@ -50,9 +61,11 @@ fn never_above(watched: &Watched) {
 fn replicas_together_never_exceed_the_budget_of_a_server() {
     let mut setup = start();
     let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
-    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
+    let load = Load::idle(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
     // Whatever one does not need, the others get.
-    for active in [[14, 14, 14], [14, 0, 0], [0, 14, 2], [2, 2, 14], [14, 14, 14]] {
+    load.shift(&[CLIENTS, 1, 1]);
+    eventually("the first borrows", SOON, || of_budget(&setup, 0, "borrowed") > SHARE / 2);
+    for active in [[14, 1, 1], [14, 14, 14], [0, 14, 2], [2, 2, 14], [14, 14, 14]] {
         phase(&load, active);
     }
     // A link breaks while tokens are lent.
@@ -83,32 +96,32 @@ fn replicas_together_never_exceed_the_budget_of_a_server() {
 fn replicas_tokens_of_a_killed_one_come_back() {
     let mut setup = start();
     let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
-    let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
-    // The third has most of the tokens when it is killed.
-    phase(&load, [0, 0, 14]);
+    let load = Load::idle(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
+    load.shift(&[1, 1, CLIENTS]);
+    eventually("the third borrows", SOON, || of_budget(&setup, 2, "borrowed") > SHARE / 2);
     setup.deployment.replicas[2].kill();
-    phase(&load, [14, 14, 0]);
-    let reaches = |least: usize| {
-        let what = format!("the two use {least} of {BUDGET}");
-        let took = eventually(&what, SOON * 3, || watcher.now() >= least);
-        eprintln!("{what} after {took:?}");
-    };
-    // Less the prober's part, all of it.
-    reaches(BUDGET - 4);
+    // Whoever is left is served, with what it has.
+    phase(&load, [3, 3, 0]);
+    let lent = || of_budget(&setup, 0, "lent") + of_budget(&setup, 1, "lent");
+    assert!(lent() > 0, "nothing was lent to it");
+    // The server must have shown no process of it for a minute.
+    let took = eventually("the loans are back", Duration::from_secs(100), || lent() == 0);
+    eprintln!("the loans of the killed one are back {took:?} later");
+    load.shift(&[CLIENTS, CLIENTS, 0]);
+    // Each process of a prober is one of them.
+    eventually("both use their shares", SOON, || watcher.now() >= 2 * SHARE - 2);
     setup.deployment.replicas[2].restart();
     setup.deployment.wait_until_joined();
     setup.wait_until_writable(2);
-    phase(&load, [14, 14, 14]);
-    phase(&load, [2, 2, 14]);
+    eventually("it has a slot", SOON, || of_budget(&setup, 2, "share") == SHARE);
+    phase(&load, [CLIENTS; 3]);
+    load.shift(&[1, 1, CLIENTS]);
+    eventually("it borrows again", SOON, || of_budget(&setup, 2, "borrowed") > SHARE / 2);
     let seen = load.stop();
     let errors: Vec<&String> =
         seen.errors.iter().filter(|error| !error.starts_with("r3:")).collect();
     assert!(errors.is_empty(), "{errors:?}");
     never_above(&watcher.stop());
-    for replica in 0..3 {
-        let budget = rows(setup.replica(replica), "show budget");
-        assert!(!budget.is_empty(), "SHOW BUDGET of r{}", replica + 1);
-    }
 }
 
 #[test]

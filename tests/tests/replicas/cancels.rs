@@ -22,7 +22,7 @@ struct Cancelled {
 /// longer.
 fn clients(setup: &Setup) -> Vec<(usize, WireClient)> {
     let login = |number: usize| {
-        if number % 2 == 0 { app() } else { Login { version: PROTOCOL_3_2, ..app() } }
+        if number.is_multiple_of(2) { app() } else { Login { version: PROTOCOL_3_2, ..app() } }
     };
     (0..3 * CLIENTS)
         .map(|number| (number % 3, setup.replica(number % 3).log_in(&login(number / 3))))
@@ -121,7 +121,7 @@ fn replicas_behind_a_load_balancer_no_cancel_hits_another() {
         let mut client = WireClient::tcp(balancer.port);
         client.log_in(&app()).expect("a login");
         for round in 0..20 {
-            if (number + round) % 2 == 0 {
+            if (number + round).is_multiple_of(2) {
                 client.ok("select pg_sleep(0.05)");
                 continue;
             }

@@ -122,6 +122,26 @@ fn replicas_hold_reaches_the_others_while_the_store_is_away() {
 }
 
 #[test]
+fn replicas_what_both_sides_of_a_partition_decide_ends_in_one_decision() {
+    let setup = start();
+    let is_writable = |replica: usize| setup.is_writable(replica);
+    setup.deployment.take_store_away();
+    setup.deployment.links().for_each(Relay::lose);
+    // Each speaks for itself; the third has said more, and last.
+    setup.command(0, "hold c");
+    for command in ["hold c", "resume c", "hold c", "resume c"] {
+        setup.command(2, command);
+    }
+    eventually("they disagree", SOON, || [0, 1, 2].map(is_writable) == [false, true, true]);
+    setup.deployment.heal();
+    setup.deployment.wait_until_joined();
+    eventually("the others tell the first", SOON, || [0, 1, 2].map(is_writable) == [true; 3]);
+    // With neither the store nor another replica it is what they have.
+    setup.deployment.bring_store_back();
+    always("it stays so", Duration::from_secs(2), || [0, 1, 2].map(is_writable) == [true; 3]);
+}
+
+#[test]
 fn replicas_adopt_at_one_is_known_to_all_and_after_a_restart() {
     let mut setup =
         Setup::before(Cluster::start(1), |_, config| config.cluster("failover_hold", "\"1s\""));

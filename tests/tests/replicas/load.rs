@@ -60,10 +60,22 @@ impl Load {
         clients: usize,
         work: &Work,
     ) -> Self {
+        let load = Self::idle(deployment, server, clients, work);
+        load.shift(&vec![clients; deployment.replicas.len()]);
+        load
+    }
+
+    /// The same, and none of them works yet.
+    pub(super) fn idle(
+        deployment: &Deployment,
+        server: &Server,
+        clients: usize,
+        work: &Work,
+    ) -> Self {
         let replicas = deployment.replicas.len();
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
-            active: (0..replicas).map(|_| AtomicUsize::new(clients)).collect(),
+            active: (0..replicas).map(|_| AtomicUsize::new(0)).collect(),
             done: (0..replicas * clients).map(|_| AtomicU64::new(0)).collect(),
             seen: Mutex::default(),
         });

@@ -1,7 +1,6 @@
 //! A password rotates, and the replicas learn of it one after the other: scenarios 12 and 23.
 
-use std::time::Duration;
-
+use pgimbal_tests::http::metric;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Deployment, Login, Pgimbal, Postgres, Relay, Vault};
@@ -194,17 +193,23 @@ fn rotation_23_holds_for_who_was_away_and_while_the_store_is_away() {
     for replica in 0..3 {
         setup.wait_for_generations(replica, "2");
     }
-    // The store is away: the others hear it from the first.
+    // The store is away: the others hear it from the first, which says what it does not have.
     setup.deployment.take_store_away();
-    setup.revoke_old();
+    let mut console = setup.replica(0).log_in(&Login::new("app", "pgimbal", "app-secret"));
+    let told = console.query("revoke old shop");
+    assert!(format!("{:?}", told.errors()).contains("the store does not have it yet"), "{told:?}");
     setup.refuse(&first);
     // One of them forgets everything, and asks the others.
     setup.deployment.replicas[1].restart();
     setup.deployment.wait_until_joined();
     setup.refuse(&first);
     setup.deployment.bring_store_back();
-    eventually("the store is written", Duration::from_secs(20), || {
-        setup.deployment.replicas.iter().all(|replica| !replica.metrics().contains("store_away 1"))
+    let is_stored = |replica: &Pgimbal| {
+        let away = metric(&replica.metrics(), "pgimbal_store_away_seconds", &[]);
+        away.is_none_or(|seconds| seconds < 0.001)
+    };
+    eventually("the store is written", SOON * 2, || {
+        setup.deployment.replicas.iter().all(is_stored)
     });
     // Nobody but the store could tell them now.
     setup.restart_all();

@@ -13,7 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +30,10 @@ use state::State;
 
 /// The budgets of all servers, by the name `host:port`. All workers share them.
 #[derive(Debug, Default)]
-pub struct Budgets(Mutex<HashMap<Box<str>, Arc<ConnectionBudget>>>);
+pub struct Budgets {
+    by_server: Mutex<HashMap<Box<str>, Arc<ConnectionBudget>>>,
+    is_shared: AtomicBool,
+}
 
 /// The connections to one server: how many there may be, who has them, who waits for one.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub struct Token {
     role: Box<str>,
     database: Box<str>,
     taken_at: Instant,
+    /// The server's process; 0 before it has said which.
+    process_id: u32,
     /// The connection is being closed for somebody else.
     leaves: bool,
 }
@@ -81,19 +86,25 @@ impl Budgets {
     /// says of it; a later call, after a reload, may change it.
     pub fn of(&self, host: &Host, port: u16, config: ServerBudget) -> Arc<ConnectionBudget> {
         let name = format!("{host}:{port}");
-        let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.by_server.lock().unwrap_or_else(PoisonError::into_inner);
         let budget = budgets.entry(name.into()).or_insert_with(|| {
-            let state = Mutex::new(State::new(config));
+            let state = Mutex::new(State::new(config, self.is_shared.load(Relaxed)));
             Arc::new(ConnectionBudget { contended: AtomicBool::new(false), state })
         });
         budget.state().configure(config);
         Arc::clone(budget)
     }
 
+    /// Has budgets that are made from now on begin as those of a replica that has no slot:
+    /// [`ConnectionBudget::settle`] says more.
+    pub fn share(&self) {
+        self.is_shared.store(true, Relaxed);
+    }
+
     /// Returns all budgets with the names of their servers, sorted by name.
     #[must_use]
     pub fn all(&self) -> Vec<(Box<str>, Arc<ConnectionBudget>)> {
-        let budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let budgets = self.by_server.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> =
             budgets.iter().map(|(name, budget)| (name.clone(), Arc::clone(budget))).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -136,6 +147,7 @@ impl ConnectionBudget {
             role: wish.role.into(),
             database: wish.database.into(),
             taken_at: now,
+            process_id: 0,
             leaves: false,
         })
     }
@@ -193,6 +205,13 @@ impl ConnectionBudget {
         self.with(|state| state.settle(decide, now));
     }
 
+    /// Returns the process ids of the connections of pools, and of those that have ended since this
+    /// was last called, the latest 1,024.
+    #[must_use]
+    pub fn process_ids(&self) -> (BTreeSet<u32>, Vec<u32>) {
+        self.with(State::process_ids)
+    }
+
     /// Returns the numbers as they are now.
     #[must_use]
     pub fn status(&self, now: Instant) -> BudgetStatus {
@@ -205,6 +224,12 @@ impl Token {
     #[inline]
     pub(crate) const fn budget(&self) -> &Arc<ConnectionBudget> {
         &self.budget
+    }
+
+    /// Notes the server's process.
+    pub(crate) fn set_process(&mut self, process_id: u32) {
+        self.process_id = process_id;
+        self.budget.with(|state| state.note_process(process_id));
     }
 
     /// Whether the connection, which was just released, is to be closed for somebody else.

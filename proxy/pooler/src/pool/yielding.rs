@@ -42,10 +42,12 @@ pub(crate) fn give_up_idle(core: &mut Core, now: Instant) {
     }
 }
 
-/// The servers where somebody wants a connection, each with this worker's that has been idle for
-/// longest.
-fn contended(core: &Core) -> Vec<(Arc<ConnectionBudget>, Option<(ServerId, Instant)>)> {
-    let mut found: Vec<(Arc<ConnectionBudget>, Option<(ServerId, Instant)>)> = Vec::new();
+/// A server where somebody wants a connection, with this worker's that has been idle for longest,
+/// and since when.
+type Contended = (Arc<ConnectionBudget>, Option<(ServerId, Instant)>);
+
+fn contended(core: &Core) -> Vec<Contended> {
+    let mut found: Vec<Contended> = Vec::new();
     for server in core.servers.iter().filter(|server| server.slot().is_contended()) {
         let budget = server.slot().budget();
         let known = found.iter().position(|(known, _)| Arc::ptr_eq(known, budget));

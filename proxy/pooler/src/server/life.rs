@@ -57,6 +57,7 @@ pub enum DialFailure {
 pub(crate) fn dialed(core: &mut Core, id: ServerId, dialed: Dialed, now: Instant) {
     let Some(server) = core.servers.get_mut(id) else { return };
     server.backend_key = dialed.backend_key;
+    server.slot.token_mut().set_process(server.backend_key.process_id);
     server.reported = core.tables.reported.intern(dialed.parameters.iter().cloned());
     let pool = &mut core.pools[server.pool];
     if pool.is_clustered() {

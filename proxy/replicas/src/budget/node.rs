@@ -59,6 +59,12 @@ impl NodeBudget {
         self.accounts = others.map(|(who, known)| (who, Account::new(0, known))).collect();
     }
 
+    /// Whether no other replica has tokens of this one, or of the former holders of its slot.
+    pub(super) fn is_even(&self) -> bool {
+        let even = |account: &Account| account.is_settled() && account.net() >= 0;
+        self.missing.is_empty() && self.accounts.values().all(even)
+    }
+
     /// The possession has ended.
     pub(super) fn end(&mut self) {
         self.accounts.clear();

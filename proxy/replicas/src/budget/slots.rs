@@ -56,6 +56,9 @@ struct SlotState {
     /// Whether it was freed because its holder was silent, and not by the holder.
     #[serde(default)]
     swept: bool,
+    /// Whether no other replica has tokens of a former holder.
+    #[serde(default)]
+    even: bool,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -73,6 +76,8 @@ pub struct Holding {
     pub contested: bool,
     /// Whether the slot was free when it was claimed because its former holder had been silent.
     pub after_sweep: bool,
+    /// Whether no other replica had tokens of a former holder when the slot was claimed.
+    pub even: bool,
 }
 
 impl Slots {
@@ -92,6 +97,7 @@ impl Slots {
                 of: state.of.clamp(1, MAX_SLOTS),
                 contested: state.holders.len() > 1,
                 after_sweep: state.swept,
+                even: state.even,
             })
         })
     }
@@ -127,7 +133,8 @@ impl Slots {
         let is_free = |slot: &u16| self.states.get(slot).is_none_or(|s| s.holders.is_empty());
         let slot = (0..of).find(is_free)?;
         let mut slots = self.clone();
-        let state = slots.states.entry(slot).or_default();
+        let new = SlotState { even: true, ..SlotState::default() };
+        let state = slots.states.entry(slot).or_insert(new);
         state.counter = state.counter.checked_add(1)?;
         state.since = state.counter;
         state.holders.insert(who);
@@ -144,13 +151,15 @@ impl Slots {
     }
 
     /// Returns the slots without `who`, which must have no server connection any more. `None` if it
-    /// holds nothing. `proven`: no server shows a process of a silent holder before it.
+    /// holds nothing. `proven`: no server shows a process of a silent holder before it; `even`: no
+    /// other replica has tokens of this one or of a holder before it.
     #[must_use]
-    pub fn release(&self, who: InstanceId, proven: bool) -> Option<Self> {
+    pub fn release(&self, who: InstanceId, proven: bool, even: bool) -> Option<Self> {
         let slot = self.holding_of(who)?.tenure.slot;
         self.changed(slot, |state| {
             state.holders.remove(&who);
             state.swept &= !proven;
+            state.even = even && state.holders.is_empty();
         })
     }
 
@@ -161,7 +170,7 @@ impl Slots {
         self.holdings().find(|holding| holding.tenure == tenure)?;
         self.changed(tenure.slot, |state| {
             state.holders.remove(&tenure.holder);
-            state.swept = true;
+            (state.swept, state.even) = (true, false);
         })
     }
 
@@ -198,6 +207,7 @@ impl SlotState {
             (a, b) => a.min(b),
         };
         self.swept |= other.swept;
+        self.even &= other.even;
         self.unknown.merge(other.unknown.clone());
     }
 }
@@ -237,7 +247,7 @@ mod tests {
         assert_eq!(swept.sweep(a.tenure), None);
         let c = swept.claim(C, 2).unwrap().holding_of(C).unwrap();
         assert!((c.tenure.slot, c.after_sweep) == (0, true) && c.tenure.since > a.tenure.since);
-        let left = slots.release(B, true).unwrap().claim(C, 2).unwrap();
+        let left = slots.release(B, true, true).unwrap().claim(C, 2).unwrap();
         assert!(!left.holding_of(C).unwrap().after_sweep);
     }
 
@@ -260,7 +270,7 @@ mod tests {
         assert_eq!(ab, ba);
         assert!(ab.holding_of(A).unwrap().contested && ab.holding_of(B).unwrap().contested);
         assert_eq!(ab.renew(A), None);
-        let left = ab.release(B, true).unwrap();
+        let left = ab.release(B, true, true).unwrap();
         assert!(!left.holding_of(A).unwrap().contested);
         ab.merge(&left);
         assert_eq!(ab, left, "the later state of a chain wins");

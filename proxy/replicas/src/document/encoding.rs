@@ -1,10 +1,6 @@
 //! The document as bytes: JSON, deflated (zlib).
 
-use std::io::{Read, Write};
-
-use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -64,11 +60,7 @@ impl Document {
     /// documents give equal bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let text = self.to_json();
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-        // Neither writing to memory nor the forms of the fields can fail.
-        let written = encoder.write_all(&text).and_then(|()| encoder.finish());
-        Zeroizing::new(written.unwrap_or_default())
+        deflate(&self.to_json())
     }
 
     /// The document as JSON text.
@@ -77,12 +69,39 @@ impl Document {
     }
 }
 
+/// Room that a buffer gets at a time, in bytes.
+const ROOM: usize = 64 << 10;
+
+fn deflate(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::new());
+    let mut encoder = Compress::new(Compression::default(), true);
+    loop {
+        out.reserve(ROOM);
+        let rest = text.get(encoder.total_in() as usize..).unwrap_or_default();
+        match encoder.compress_vec(rest, &mut out, FlushCompress::Finish) {
+            Ok(Status::Ok | Status::BufError) => {}
+            // It fails only for an encoder that has ended before.
+            Ok(Status::StreamEnd) | Err(_) => return out,
+        }
+    }
+}
+
 fn inflate(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
     let mut text = Zeroizing::new(Vec::new());
-    let read = ZlibDecoder::new(bytes).take(MAX_INFLATED + 1).read_to_end(&mut text);
-    if text.len() as u64 > MAX_INFLATED {
-        return Err(DocumentError::TooLarge);
+    let mut decoder = Decompress::new(true);
+    loop {
+        text.reserve(ROOM);
+        let before = (decoder.total_in(), text.len());
+        let rest = bytes.get(before.0 as usize..).unwrap_or_default();
+        let status = decoder.decompress_vec(rest, &mut text, FlushDecompress::None);
+        if text.len() as u64 > MAX_INFLATED {
+            return Err(DocumentError::TooLarge);
+        }
+        match status {
+            Ok(Status::StreamEnd) => return Ok(text),
+            Ok(_) if (decoder.total_in(), text.len()) != before => {}
+            // Nothing more comes out of it, and its end is missing.
+            Ok(_) | Err(_) => return Err(DocumentError::NotDeflated),
+        }
     }
-    read.map_err(|_| DocumentError::NotDeflated)?;
-    Ok(text)
 }

@@ -40,7 +40,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, random: &mut Random, told: bool) -> Self {
         let count = 2 + random.below(3);
-        let clock = |random: &mut Random| [0, 0, HOUR, -HOUR][random.below(4)];
+        let clock = |random: &mut Random| random.pick(&[0, 0, HOUR, -HOUR]);
         let replicas: Vec<_> =
             (0..count).map(|index| Replica::new(index as u64 + 1, clock(random))).collect();
         let is_dated = random.chance(60);

@@ -1,6 +1,7 @@
 //! The check of the store: whether it can be read, and may be written.
 
 use pgimbal_config::{Config, StoreKind};
+use pgimbal_replicas::document::Document;
 
 use super::findings::Findings;
 use crate::store::{Store, StoreError};
@@ -27,7 +28,12 @@ pub(super) async fn try_all(config: &Config, report: &Findings) {
         return fail(&error, report);
     }
     let place = format!("store, {}", store.location());
-    match store.read().await {
+    let stored = store.read().await;
+    if let Ok(Err(error)) = stored.as_ref().map(|stored| Document::parse(&stored.bytes)) {
+        let text = format!("the document there is {error}: it is not used");
+        return report.fail_with(&place, text, None);
+    }
+    match stored {
         Ok(stored) if stored.bytes.is_empty() => report.ok(place, "ok (empty)"),
         Ok(stored) if stored.bytes.len() < LARGE => {
             report.ok(place, format!("ok ({} bytes)", stored.bytes.len()));

@@ -19,6 +19,7 @@ pub(super) const CONFIG: &[Column] =
 const NEED_RESTART: &[&str] = &[
     "listen",
     "proxy_protocol",
+    "read_listen",
     "unix_socket_dir",
     "unix_socket_mode",
     "unix_socket_port",
@@ -64,11 +65,12 @@ fn options(config: &Config) -> Vec<(String, String)> {
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<14> {
+fn process(config: &Config) -> Options<15> {
     let listen = &config.listen;
     [
         ("listen", list(&listen.addresses)),
         ("proxy_protocol", list(&listen.proxy_protocol)),
+        ("read_listen", list(&listen.read_listen)),
         ("unix_socket_dir", path(listen.unix_socket_dir.as_deref())),
         ("unix_socket_mode", format!("{:04o}", listen.unix_socket_mode)),
         ("unix_socket_port", listen.unix_socket_port.to_string()),

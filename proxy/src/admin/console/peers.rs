@@ -31,7 +31,7 @@ pub(super) fn peers(peers: &Peers, ready: bool) -> Vec<Row> {
         vec![
             peers.own_name().into(),
             instance.to_string().into(),
-            Cell::Null,
+            peers.own_address().map(|address| address.to_string()).as_deref().into(),
             peers.peer_id().map(u32::from).into(),
             env!("CARGO_PKG_VERSION").into(),
             "self".into(),

@@ -17,6 +17,15 @@ const GAUGES: &[(&str, &str, Value)] = &[
     ("pgimbal_budget_used", "Connections of pools to the server.", |status| {
         Some(status.numbers.used)
     }),
+    ("pgimbal_budget_share", "Connections that go with this replica's slot.", |status| {
+        status.tokens.map(|tokens| tokens.node.share)
+    }),
+    ("pgimbal_budget_borrowed", "Connections borrowed from other replicas.", |status| {
+        status.tokens.map(|tokens| tokens.node.borrowed)
+    }),
+    ("pgimbal_budget_lent", "Connections lent to other replicas.", |status| {
+        status.tokens.map(|tokens| tokens.node.lent)
+    }),
     ("pgimbal_budget_waiting", "Pools that wait for a part of the server's budget.", |status| {
         Some(status.numbers.waiting)
     }),

@@ -1,6 +1,6 @@
 //! The numbers of a server's budget, and who gives way to whom.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -24,6 +24,9 @@ const IDLE_ENOUGH: Duration = Duration::from_millis(100);
 /// How long a pool keeps its only connection that another pool waits for which has none. Closing
 /// and opening one takes a tenth of it or so.
 const TURN: Duration = Duration::from_millis(200);
+
+/// Processes that are remembered after their end: as many as end within seconds on a busy server.
+const MAX_ENDED: usize = 1024;
 
 /// How long a worker's idle connection stands for it: workers look at theirs every 100 ms.
 const OFFER_LIFETIME: Duration = Duration::from_millis(150);
@@ -74,6 +77,9 @@ pub(super) struct State {
     offers: Vec<Option<Offer>>,
     given_up: u64,
     refused: u64,
+    processes: BTreeSet<u32>,
+    /// Processes whose connections have ended since this was last asked.
+    ended: VecDeque<u32>,
 }
 
 /// The longest idle connection of a worker, if it has one.
@@ -84,11 +90,11 @@ struct Offer {
 }
 
 impl State {
-    pub(super) fn new(config: ServerBudget) -> Self {
+    pub(super) fn new(config: ServerBudget, is_shared: bool) -> Self {
         Self {
             config,
             settings: None,
-            granted: None,
+            granted: is_shared.then_some(UNKNOWN_LIMIT),
             reclaim: 0,
             taken: 0,
             closing: 0,
@@ -101,6 +107,8 @@ impl State {
             offers: Vec::new(),
             given_up: 0,
             refused: 0,
+            processes: BTreeSet::new(),
+            ended: VecDeque::new(),
         }
     }
 
@@ -129,7 +137,10 @@ impl State {
             ServerLimit::Off => u32::MAX,
             _ => UNKNOWN_LIMIT.saturating_add(self.config.reserved),
         };
-        self.granted.unwrap_or_else(|| self.budget().unwrap_or(unknown))
+        match (self.config.limit, self.granted) {
+            (ServerLimit::Off, _) | (_, None) => self.budget().unwrap_or(unknown),
+            (_, Some(granted)) => granted,
+        }
     }
 
     /// How many more connections of pools there may be.
@@ -174,7 +185,22 @@ impl State {
         (full && !to_database.may_try_beyond(now)).then_some(database)
     }
 
+    pub(super) fn note_process(&mut self, process_id: u32) {
+        self.processes.insert(process_id);
+    }
+
+    pub(super) fn process_ids(&mut self) -> (BTreeSet<u32>, Vec<u32>) {
+        (self.processes.clone(), self.ended.drain(..).collect())
+    }
+
     pub(super) fn give_back(&mut self, token: &Token) {
+        if self.processes.remove(&token.process_id) {
+            self.ended.push_back(token.process_id);
+            // Nobody asks where there are no replicas.
+            if self.ended.len() > MAX_ENDED {
+                self.ended.pop_front();
+            }
+        }
         self.taken -= 1;
         let leaves = u32::from(token.leaves);
         self.closing -= leaves;
@@ -370,7 +396,7 @@ impl State {
         self.claims.expire(now);
         let used = self.taken + self.config.reserved;
         let (limit, reclaim) = decide(self.budget(), used, self.claims.len());
-        self.granted = self.budget().map(|_| limit);
+        self.granted = Some(limit);
         self.reclaim = reclaim;
     }
 

@@ -1,0 +1,151 @@
+//! Looks at the processes of a server: whose connections are there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgimbal_config::{Config, Host, WILDCARD};
+use pgimbal_pooler::pool::budget::ConnectionBudget;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::limits;
+use super::replicas::Inner;
+use crate::credentials::CredentialManager;
+use crate::dial::Target;
+use crate::directory::PoolDirectory;
+use crate::topology::{PROBER, cluster_target, probe};
+use crate::transport::Conversation;
+
+/// How often a server is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Time limit of a look on an open connection.
+const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// The application name of the connections that look.
+const NAME: &str = "pgimbal-budget";
+
+/// What lookers need to log in anywhere.
+#[derive(Clone, Debug)]
+pub(super) struct Looker {
+    config: watch::Receiver<Arc<Config>>,
+    directory: Arc<PoolDirectory>,
+    credentials: CredentialManager,
+}
+
+impl Looker {
+    pub(super) const fn new(
+        config: watch::Receiver<Arc<Config>>,
+        directory: Arc<PoolDirectory>,
+        credentials: CredentialManager,
+    ) -> Self {
+        Self { config, directory, credentials }
+    }
+
+    /// How to log in at a server, with the query that lists its processes; `None` where the
+    /// configuration names no role for it.
+    fn target(&self, server: &str) -> Option<(Target, String)> {
+        let config = Arc::clone(&self.config.borrow());
+        let is_it = |host: &Host, port: u16| format!("{host}:{port}") == server;
+        let of_cluster = || cluster_target(&config, server);
+        let pools = config.databases.iter().filter(|(name, database)| {
+            *name != WILDCARD && database.cluster.is_none() && is_it(&database.host, database.port)
+        });
+        let users: Vec<&String> = config.users.keys().filter(|name| *name != WILDCARD).collect();
+        let of_pool = || {
+            let mut pairs = pools.flat_map(|(name, _)| users.iter().map(move |user| (name, user)));
+            pairs.find_map(|(name, user)| self.directory.target(name, user)).map(|(_, it)| it)
+        };
+        let target = of_cluster().or_else(of_pool)?;
+        let options = Some(format!("-c application_name={NAME}").into());
+        Some((Target { options, ..target }, question(&config)))
+    }
+}
+
+/// The query for the processes of the deployment's roles: all, where clients choose the names.
+fn question(config: &Config) -> String {
+    let any = config.users.contains_key(WILDCARD)
+        || config.clients.auth_type == pgimbal_config::AuthType::Trust;
+    let mut roles: BTreeSet<&str> = config.users.keys().map(String::as_str).collect();
+    roles.extend(config.databases.values().filter_map(|database| database.user.as_deref()));
+    roles.extend(config.clusters.values().filter_map(|cluster| cluster.probe_user.as_deref()));
+    let quoted: Vec<String> = roles
+        .iter()
+        .map(|role| format!("E'{}'", role.replace('\\', "\\\\").replace('\'', "''")))
+        .collect();
+    let whose = match any || quoted.is_empty() {
+        true => "usename IS NOT NULL".to_owned(),
+        false => format!("usename IN ({})", quoted.join(", ")),
+    };
+    format!(
+        "SELECT COALESCE(pg_catalog.string_agg(pid::pg_catalog.text, ' '), '') \
+         FROM pg_catalog.pg_stat_activity \
+         WHERE {whose} AND application_name IS DISTINCT FROM '{PROBER}'"
+    )
+}
+
+/// Looks at a server once a second, for as long as the process holds a slot.
+pub(super) async fn run(
+    looker: Looker,
+    inner: Arc<Inner>,
+    server: Box<str>,
+    budget: Arc<ConnectionBudget>,
+) {
+    let mut open: Option<Conversation> = None;
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some((target, question)) = looker.target(&server) else { continue };
+        if open.is_none() {
+            open = connect(&looker, &inner, &server, &budget, &target).await;
+        }
+        let Some(mut conversation) = open.take() else { continue };
+        let at = Instant::now();
+        let asked = probe::query(&mut conversation, &question, parse);
+        match timeout(LOOK_TIME, asked).await {
+            Ok(Ok(seen)) => {
+                inner.looked(&server, at, &seen);
+                open = Some(conversation);
+            }
+            Ok(Err(fault)) => {
+                tracing::debug!(%server, "the server's processes are not known: {fault}");
+                inner.looks_as(&server, None);
+            }
+            Err(_) => inner.looks_as(&server, None),
+        }
+    }
+}
+
+async fn connect(
+    looker: &Looker,
+    inner: &Inner,
+    server: &str,
+    budget: &ConnectionBudget,
+    target: &Target,
+) -> Option<Conversation> {
+    let patience = target.connect_timeout / 4;
+    let dialed = Box::pin(looker.credentials.dial_at_once(target, server, patience)).await;
+    let dialed = match dialed {
+        Ok(dialed) => limits::learn(target, dialed, budget).await,
+        Err(error) => Err(error),
+    };
+    match dialed {
+        Ok(dialed) => {
+            inner.looks_as(server, dialed.cancel.as_ref().map(|key| key.process_id));
+            let mut conversation = Conversation::new(dialed.transport);
+            conversation.inbox = dialed.residual;
+            Some(conversation)
+        }
+        Err(error) => {
+            tracing::debug!(%server, "the server cannot be looked at: {error}");
+            None
+        }
+    }
+}
+
+fn parse(body: &[u8]) -> Option<BTreeSet<u32>> {
+    let [pids] = probe::values(body)?;
+    pids.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
+}

@@ -1,0 +1,139 @@
+//! Three replicas that share the budget of a server.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::process::directory;
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Pgimbal, Postgres, WireClient};
+
+use rustix::process::Signal;
+
+use super::{APPS, login, roles, shown, watched};
+use crate::peers;
+
+/// Replicas with a store of their own, four slots and a budget of 24, that have met and hold slots.
+fn replicas(pg: &Postgres, store: &std::path::Path, count: u16) -> Vec<Pgimbal> {
+    let config = Config::before(pg)
+        .set("pool_size", 20)
+        .set("workers", 2)
+        .set("max_replicas", 4)
+        .set("drain_delay", "\"100ms\"")
+        .server("max_server_connections", 24)
+        .tables(&format!("[store]\nkind = \"file\"\nfile = \"{}\"", store.join("facts").display()));
+    let replicas = peers::start(&config, count, false);
+    for replica in &replicas {
+        let _ = replica.log_in(&login(0)).ok("select 1");
+        usable(replica);
+    }
+    replicas
+}
+
+fn usable(replica: &Pgimbal) {
+    eventually("its tokens can be used", SOON * 2, || {
+        let _ = replica.log_in(&login(0)).ok("select 1");
+        shown(replica, "state") == "shared"
+    });
+}
+
+/// Clients of four roles at a replica, which want far more than there is, until `ended`. Returns
+/// how many transactions were served.
+fn load(replica: &Pgimbal, ended: &AtomicBool) -> usize {
+    let served = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for number in 0..32 {
+            let served = &served;
+            scope.spawn(move || {
+                let mut client: Option<WireClient> = None;
+                while !ended.load(Relaxed) {
+                    let known = client.take();
+                    let mut now = known.unwrap_or_else(|| replica.log_in(&login(number % 4)));
+                    if now.try_query("select pg_sleep(0.004)").is_ok_and(|r| r.errors().is_empty())
+                    {
+                        served.fetch_add(1, Relaxed);
+                        client = Some(now);
+                    }
+                }
+            });
+        }
+    });
+    served.load(Relaxed)
+}
+
+/// Ends the loads, also when the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn budget_is_shared_by_three_replicas() {
+    let pg = Postgres::with(&["max_connections=60"]);
+    roles(&pg, 4);
+    let store = directory("store");
+    let all = replicas(&pg, &store, 3);
+    for replica in &all {
+        assert_eq!(shown(replica, "share"), "6");
+    }
+    let ended = AtomicBool::new(false);
+    let most = watched(&pg, || {
+        thread::scope(|scope| {
+            let end_of_loads = Ends(&ended);
+            // One alone borrows what the others do not use.
+            let first = scope.spawn(|| load(&all[0], &ended));
+            eventually("it borrows", SOON, || shown(&all[0], "borrowed") != "0");
+            eventually("it uses what it has borrowed", SOON, || {
+                shown(&all[0], "used").parse::<u32>().expect("a number") >= 10
+            });
+            // When all want it, everybody has its share.
+            let others: Vec<_> =
+                all[1..].iter().map(|it| scope.spawn(|| load(it, &ended))).collect();
+            eventually("the tokens are back", SOON * 2, || {
+                all.iter().all(|it| shown(it, "used").parse::<u32>().expect("a number") == 5)
+            });
+            let end = Instant::now() + Duration::from_secs(2);
+            eventually("they work for a while", SOON, || Instant::now() > end);
+            drop(end_of_loads);
+            for load in others.into_iter().chain([first]) {
+                assert!(load.join().expect("a load") > 100);
+            }
+        });
+    });
+    println!("at most {most} of 24");
+    assert!(most <= 24, "{most} connections, and 24 are allowed");
+    assert!(all.iter().all(|it| shown(it, "refused") == "0"));
+}
+
+#[test]
+fn budget_holds_while_replicas_come_and_go() {
+    let pg = Postgres::with(&["max_connections=60"]);
+    roles(&pg, 4);
+    let store = directory("store");
+    let mut all = replicas(&pg, &store, 3);
+    let ended = AtomicBool::new(false);
+    let mut last = all.pop().expect("three");
+    let most = watched(&pg, || {
+        thread::scope(|scope| {
+            let loads: Vec<_> = all.iter().map(|it| scope.spawn(|| load(it, &ended))).collect();
+            let end_of_loads = Ends(&ended);
+            // In order: its slot is free at once.
+            last.signal(Signal::TERM);
+            eventually("it ends", SOON * 2, || last.ended().is_some());
+            last.restart();
+            usable(&last);
+            // Killed: it takes the slot that is left over.
+            last.restart();
+            usable(&last);
+            drop(end_of_loads);
+            loads.into_iter().for_each(|load| assert!(load.join().expect("a load") > 100));
+        });
+    });
+    println!("at most {most} of 24");
+    assert!(most <= 24 + 2, "{most} connections, 24 are allowed, and 2 for one without a slot");
+    assert_eq!(pg.value(APPS).parse::<usize>().map(|count| count > 2), Ok(true));
+}
