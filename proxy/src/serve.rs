@@ -43,8 +43,8 @@ use workers::{MAX_WORKERS, Workers, start_peers};
 /// Interval at which the expiry of pgimbal's certificates is checked.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Interval at which certificates are looked for that were renewed in their files: a handful of small
-/// files, which Kubernetes itself is up to a minute late with.
+/// Interval at which certificates are looked for that were renewed in their files: a handful of
+/// small files, which Kubernetes itself is up to a minute late with.
 const RENEWAL_LOOK: Duration = Duration::from_secs(10);
 
 /// Limit of console requests that wait for the main task.
@@ -101,14 +101,17 @@ pub struct Prepared {
     key: StatementKey,
     /// The certificates as they were read: a file that is replaced counts after a reload.
     certificates: Vec<OwnCertificate>,
+    /// Why certificates that were changed in their files cannot be used, as the log has it; empty
+    /// while they can.
+    refused_certificates: String,
     /// The path of the program, while it still is where it was.
     program: Option<PathBuf>,
 }
 
 impl Prepared {
-    /// Prepares `state_dir` (makes it when it is missing), reads
-    /// the files that the configuration names and derives what logins need. `overrides` is kept for
-    /// reloads. Nothing is bound and no server is asked yet.
+    /// Prepares `state_dir` (makes it when it is missing), reads the files that the configuration
+    /// names and derives what logins need. `overrides` is kept for reloads. Nothing is bound and no
+    /// server is asked yet.
     ///
     /// # Errors
     /// [`ServeError`] when the configuration, `state_dir` or a file cannot be used.
@@ -123,6 +126,7 @@ impl Prepared {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
             login: CurrentLoginContext::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
             certificates: OwnCertificate::all(&config),
+            refused_certificates: String::new(),
             config,
             overrides,
             salts,
@@ -169,8 +173,8 @@ impl Prepared {
             return Ok(());
         }
         self.follow_salts(&facts)?;
-        let process =
-            Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
+        let limit = self.config.clients.max_client_conn;
+        let process = Arc::new(ProcessStats::new(SystemTime::now(), limit));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (control, configs) = (Control::new(control), watch::Sender::new(self.config.clone()));
         let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
@@ -209,16 +213,18 @@ impl Prepared {
         } else {
             service_manager::stopping();
         }
-        let Config { drain_delay: delay, shutdown_grace: grace, .. } = *self.config;
-        let times = DrainTimes { delay, grace };
         let replicas = workers.replicas().cloned();
-        drain::drain(workers, ending, accepting, times, requests, &process).await;
+        drain::drain(workers, ending, accepting, self.drain_times(), requests, &process).await;
         http.end().await;
         if let Some(replicas) = replicas {
             replicas.leave().await;
         }
         facts.finish().await;
         Ok(())
+    }
+
+    fn drain_times(&self) -> DrainTimes {
+        DrainTimes { delay: self.config.drain_delay, grace: self.config.shutdown_grace }
     }
 
     /// Checks clients with the salts of the deployment; no effect when it does already. The
@@ -384,14 +390,20 @@ impl Prepared {
         }
         match self.put_in_force(Arc::clone(&self.config), workers).await {
             Ok(()) => {
+                self.refused_certificates.clear();
                 workers.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!("a certificate was renewed in its file, and is used from now on");
                 self.warn_of_certificates();
             }
-            Err(refused) => tracing::error!(
-                "a certificate was changed in its file and cannot be used, the old one stays: \
-                 {refused}"
-            ),
+            // It is tried again: the key may come after the certificate.
+            Err(ReloadRefused(why)) if why != self.refused_certificates => {
+                tracing::error!(
+                    "a certificate was changed in its file and cannot be used, the old one stays: \
+                     {why}"
+                );
+                self.refused_certificates = why;
+            }
+            Err(_) => {}
         }
     }
 

@@ -141,6 +141,11 @@ impl Workers {
         &self.facts
     }
 
+    /// The budget over all replicas; `None` for a single process.
+    pub(super) const fn replicas(&self) -> Option<&ReplicaBudget> {
+        self.replicas.as_ref()
+    }
+
     /// The passwords that rotate.
     pub(super) const fn credentials(&self) -> &CredentialManager {
         &self.credentials

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pgimbal_config::Route;
 use pgimbal_pooler::cluster::route::ROUTE_SETTING;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::topology::Writes;
@@ -21,7 +22,7 @@ use crate::dial::Target;
 use crate::login::{self, Authenticated, Authenticators, ClientPurpose, LoginError};
 use crate::pending_logins::Peer;
 use crate::tcp;
-use crate::transport::Socket;
+use crate::transport::{Setting, Socket};
 
 /// Sessions of the console that are let in above `max_client_conn`: its users are those who can
 /// do something about that.
@@ -75,11 +76,7 @@ pub(super) async fn log_in(worker: Rc<Worker>, accepted: Accepted) {
     match outcome {
         Ok(Ok(ClientPurpose::Client(mut client))) => {
             drop(pending_login);
-            if let Some(route) = route {
-                // First, so that what the client says itself wins.
-                let own = (ROUTE_SETTING.into(), route.as_str().as_bytes().into());
-                client.parameters.insert(0, own);
-            }
+            client.parameters.splice(0..0, own_setting(route));
             logged_in(&worker, *client, peer, connected).await;
         }
         Ok(Ok(ClientPurpose::Cancel { process_id, key, transport })) => {
@@ -97,6 +94,11 @@ pub(super) async fn log_in(worker: Rc<Worker>, accepted: Accepted) {
             tracing::info!(peer = address_of(peer), "login failed: client_login_timeout");
         }
     }
+}
+
+/// The setting of a listener's route, which goes before what the client says itself.
+fn own_setting(route: Option<Route>) -> Option<Setting> {
+    route.map(|route| (ROUTE_SETTING.into(), route.as_str().as_bytes().into()))
 }
 
 /// Notes a login that had to make room.
