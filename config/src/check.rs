@@ -11,6 +11,7 @@ use crate::user::{PasswordForm, SourceConfig, UserConfig};
 use crate::words::AuthType;
 use findings::Findings;
 
+mod budget;
 mod clusters;
 mod credentials;
 mod files;
@@ -35,6 +36,7 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     clusters::check(config, &mut found);
     store::check(config, &mut found);
     peers::check(config, &mut found);
+    budget::check(config, &mut found);
     console_users(config, &mut found);
     tls::client(&config.clients.tls, &mut found);
     tls::server(&config.server_tls, "server_tls", &mut found);

@@ -118,6 +118,20 @@ fn pools() {
 }
 
 #[test]
+fn budgets() {
+    let database = |text: &str| format!("[databases.x]\n{text}");
+    let key = "databases.x.max_server_connections";
+    refused(&database("max_server_connections = 4\nmin_pool_size = 5"), key, "5");
+    accepted(&database("max_server_connections = 5\nmin_pool_size = 5"));
+    accepted(&database("max_server_connections = 'off'\nmin_pool_size = 5"));
+    refused(&database("max_server_connections = 0"), key, "1");
+    refused("max_replicas = 2", "max_replicas", "store.kind");
+    let shared = "max_replicas = 2\nstate_dir = '/tmp'\n[store]\nkind = 'file'\n";
+    let pool = "[databases.x]\nmax_server_connections = 9\nmin_pool_size = 5";
+    refused(&format!("{shared}{pool}"), key, "4");
+}
+
+#[test]
 fn databases_and_users() {
     refused_whole("[users.ann]\npassword = 'p'", "databases", "--upstream");
     refused_whole("[databases.app]", "users", "nobody could log in");

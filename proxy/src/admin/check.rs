@@ -83,7 +83,7 @@ async fn try_all(config: &Config, options: &CheckOptions, report: &Findings) {
         report,
         open_connections: OpenConnections::default(),
         refused: Vec::new(),
-        load: capacity::Load::default(),
+        load: capacity::Load::new(config.max_replicas),
         of_console: BTreeMap::new(),
     };
     for (name, database) in databases(config, options, report) {

@@ -94,6 +94,10 @@ fn budget_is_shared_by_three_replicas() {
             let others: Vec<_> =
                 all[1..].iter().map(|it| scope.spawn(|| load(it, &ended))).collect();
             eventually("the tokens are back", SOON * 2, || {
+                let numbers = |it| {
+                    ["used", "limit", "borrowed", "lent", "waiting", "state"].map(|c| shown(it, c))
+                };
+                println!("{:?}", all.iter().map(numbers).collect::<Vec<_>>());
                 all.iter().all(|it| shown(it, "used").parse::<u32>().expect("a number") == 5)
             });
             let end = Instant::now() + Duration::from_secs(2);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pgimbal_config::{Config, Host, ResolvedPool};
+use pgimbal_config::{Config, Host, ResolvedPool, ServerBudget, ServerLimit};
 
 use super::expiry::OpenConnections;
 use super::findings::Findings;
@@ -20,22 +20,36 @@ pub(super) fn descriptors(config: &Config, report: &Findings) {
 
 /// The server connections that the pools may open at each server.
 #[derive(Debug, Default)]
-pub(super) struct Load(BTreeMap<(String, u16), Server>);
+pub(super) struct Load {
+    servers: BTreeMap<(String, u16), Server>,
+    replicas: u32,
+}
 
 #[derive(Debug)]
 struct Server {
     host: Host,
     /// Of each database: what its pools may open, and its own limit.
     databases: BTreeMap<String, (u64, Option<u32>)>,
+    budget: ServerBudget,
+    /// What `min_pool_size` of all pools asks for.
+    least: u64,
 }
 
 impl Load {
+    /// Makes it without pools, for a deployment of so many replicas.
+    pub(super) const fn new(replicas: u32) -> Self {
+        Self { servers: BTreeMap::new(), replicas }
+    }
+
     /// Notes a pool of `database` that leads there.
     pub(super) fn add(&mut self, host: &Host, port: u16, database: &str, pool: &ResolvedPool) {
-        let server = self
-            .0
-            .entry((host.to_string(), port))
-            .or_insert_with(|| Server { host: host.clone(), databases: BTreeMap::new() });
+        let server = self.servers.entry((host.to_string(), port)).or_insert_with(|| Server {
+            host: host.clone(),
+            databases: BTreeMap::new(),
+            budget: pool.server_budget,
+            least: 0,
+        });
+        server.least += u64::from(pool.pool.min_size);
         let most = u64::from(pool.pool.size + pool.pool.reserve_size);
         let entry = server.databases.entry(database.to_owned());
         entry.or_insert((0, pool.max_db_connections)).0 += most;
@@ -43,7 +57,7 @@ impl Load {
 
     /// Asks each server how many connections it has for them.
     pub(super) async fn check(self, open_connections: &mut OpenConnections, report: &Findings) {
-        for ((name, port), server) in self.0 {
+        for ((name, port), server) in self.servers {
             let wanted: u64 = server
                 .databases
                 .values()
@@ -52,7 +66,17 @@ impl Load {
             let Some(room) = open_connections.connections(&server.host, port).await else {
                 continue;
             };
-            if wanted > room {
+            let limit = server.budget.limit;
+            if let Some((budget, least)) = server.too_little(room, self.replicas) {
+                report.fail(
+                    format!("server {name}:{port}"),
+                    format!(
+                        "this replica may have {budget} connections for pools \
+                         (max_server_connections = {limit}), and min_pool_size of all pools asks \
+                         for {least}"
+                    ),
+                );
+            } else if wanted > room {
                 report.warn(
                     format!("server {name}:{port}"),
                     format!(
@@ -62,6 +86,30 @@ impl Load {
                     ),
                 );
             }
+            if self.replicas > 1
+                && open_connections.sees_others(&server.host, port).await == Some(false)
+            {
+                report.warn(
+                    format!("server {name}:{port}"),
+                    "the role that looks at its processes has no pg_read_all_stats (a part of \
+                     pg_monitor): whose connections others than pgimbal have cannot be seen",
+                );
+            }
         }
+    }
+}
+
+impl Server {
+    /// This replica's connections for pools and what `min_pool_size` asks for, if that is more.
+    fn too_little(&self, room: u64, replicas: u32) -> Option<(u64, u64)> {
+        let all = match self.budget.limit {
+            ServerLimit::Off => return None,
+            ServerLimit::Connections(limit) => limit,
+            ServerLimit::Auto => {
+                self.budget.of_settings(u32::try_from(room).unwrap_or(u32::MAX), 0)
+            }
+        };
+        let share = u64::from((all / replicas.max(1)).saturating_sub(self.budget.reserved));
+        (self.least > share).then_some((share, self.least))
     }
 }

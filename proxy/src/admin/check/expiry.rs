@@ -61,6 +61,16 @@ impl OpenConnections {
         Some(most.saturating_sub(counts.sum()))
     }
 
+    /// Whether the role of the kept connection sees what others' connections do
+    /// (pg_read_all_stats). `None` as for [`Self::connections`].
+    pub(super) async fn sees_others(&mut self, host: &Host, port: u16) -> Option<bool> {
+        const QUESTION: &str =
+            "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER')::pg_catalog.text";
+        let conversation = self.find(host, port)?;
+        let rows = timeout(ANSWER_TIME, rows(conversation, QUESTION)).await.ok()??;
+        Some(rows.first()? == "true")
+    }
+
     /// Asks the server whether the role's `VALID UNTIL` (`pg_roles.rolvaliduntil`) has passed, over
     /// a connection of another role that [`Self::add`] has kept.
     pub(super) async fn ask(&mut self, host: &Host, port: u16, role: &str) -> Expiry {

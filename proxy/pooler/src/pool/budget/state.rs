@@ -64,8 +64,6 @@ pub(super) struct State {
     settings: Option<(u32, u32, Instant)>,
     /// What the replicas' budget allows this one; `None` where there is no other replica.
     granted: Option<u32>,
-    /// How many connections other replicas want.
-    reclaim: u32,
     taken: u32,
     closing: u32,
     pools: HashMap<usize, u32, RandomState>,
@@ -95,7 +93,6 @@ impl State {
             config,
             settings: None,
             granted: is_shared.then_some(UNKNOWN_LIMIT),
-            reclaim: 0,
             taken: 0,
             closing: 0,
             pools: HashMap::default(),
@@ -117,7 +114,7 @@ impl State {
     }
 
     pub(super) fn is_contended(&self) -> bool {
-        self.reclaim > 0 || !self.claims.is_empty()
+        self.is_over() || !self.claims.is_empty()
     }
 
     /// The budget of the whole deployment.
@@ -143,9 +140,20 @@ impl State {
         }
     }
 
+    /// How many connections of pools there may be.
+    fn limit_of_pools(&self) -> u32 {
+        self.limit().saturating_sub(self.config.reserved).max(1)
+    }
+
+    /// Whether more connections are there, those being closed aside, than there may be: other
+    /// replicas want some, or the limit was lowered.
+    fn is_over(&self) -> bool {
+        self.taken - self.closing > self.limit_of_pools()
+    }
+
     /// How many more connections of pools there may be.
     fn free(&self, now: Instant) -> u32 {
-        let pools = self.limit().saturating_sub(self.config.reserved).max(1);
+        let pools = self.limit_of_pools();
         let seen = self.refusal.filter(|(_, until)| *until > now).map(|(limit, _)| limit);
         pools.min(seen.unwrap_or(u32::MAX)).saturating_sub(self.taken)
     }
@@ -253,11 +261,6 @@ impl State {
         None
     }
 
-    /// Whether other replicas want more connections than are being closed.
-    const fn is_reclaimed(&self) -> bool {
-        self.reclaim > self.closing
-    }
-
     fn open_of(&self, pool: usize) -> u32 {
         self.pools.get(&pool).copied().unwrap_or(0)
     }
@@ -267,18 +270,16 @@ impl State {
         self.claims.expire(now);
         let mine = self.open_of(token.pool);
         let most = self.pools.values().copied().max().unwrap_or(0);
-        let gives = match self.helped_by(token, now) {
-            Some(claim) => {
-                let theirs = self.open_of(claim.claimant.pool);
-                let waited = now.saturating_duration_since(claim.since) >= PATIENCE;
-                // Where all have as many, moving one would only turn them round; but a pool that
-                // has none gets the only one of another, after a turn.
-                let turn_is_over = now.saturating_duration_since(token.taken_at) >= TURN;
-                let is_more = mine >= theirs + 2 || (theirs == 0 && (turn_is_over || !is_wanted));
-                is_more && (mine == most || waited || !is_wanted)
-            }
-            None => self.is_reclaimed() && (mine == most || !is_wanted),
-        };
+        let for_claim = self.helped_by(token, now).is_some_and(|claim| {
+            let theirs = self.open_of(claim.claimant.pool);
+            let waited = now.saturating_duration_since(claim.since) >= PATIENCE;
+            // Where all have as many, moving one would only turn them round; but a pool that
+            // has none gets the only one of another, after a turn.
+            let turn_is_over = now.saturating_duration_since(token.taken_at) >= TURN;
+            let is_more = mine >= theirs + 2 || (theirs == 0 && (turn_is_over || !is_wanted));
+            is_more && (mine == most || waited || !is_wanted)
+        });
+        let gives = for_claim || (self.is_over() && (mine == most || !is_wanted));
         if gives {
             self.begin_to_close(token);
         }
@@ -312,18 +313,14 @@ impl State {
     ) -> Offered {
         self.claims.expire(now);
         self.set_offer(worker, workers, Some(since), now);
-        let waited = match self.helped_by(token, now) {
-            Some(claim) => {
-                let has_none = self.open_of(claim.claimant.pool) == 0;
-                let waited = now.saturating_duration_since(claim.since);
-                let idle = now.saturating_duration_since(since);
-                if !has_none && idle < IDLE_ENOUGH && waited < PATIENCE {
-                    return Offered::Keep;
-                }
-                waited
-            }
-            None if self.is_reclaimed() => ASK_AGAIN,
-            None => return Offered::Keep,
+        let for_claim = self.helped_by(token, now).and_then(|claim| {
+            let has_none = self.open_of(claim.claimant.pool) == 0;
+            let waited = now.saturating_duration_since(claim.since);
+            let idle = now.saturating_duration_since(since);
+            (has_none || idle >= IDLE_ENOUGH || waited >= PATIENCE).then_some(waited)
+        });
+        let Some(waited) = for_claim.or(self.is_over().then_some(ASK_AGAIN)) else {
+            return Offered::Keep;
         };
         let fresh = |offer: &Offer| now.saturating_duration_since(offer.at) < OFFER_LIFETIME;
         let offers = || self.offers.iter().map(|offer| offer.filter(fresh));
@@ -396,8 +393,7 @@ impl State {
         self.claims.expire(now);
         let used = self.taken + self.config.reserved;
         let (limit, reclaim) = decide(self.budget(), used, self.claims.len());
-        self.granted = Some(limit);
-        self.reclaim = reclaim;
+        self.granted = Some(limit.saturating_sub(reclaim));
     }
 
     pub(super) fn status(&mut self, now: Instant) -> BudgetStatus {
