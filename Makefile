@@ -12,13 +12,22 @@ CACHE := $(or $(PGIMBAL_CACHE),$(HOME)/.cache/pgimbal)
 CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
 CARGO_MACHETE := $(CACHE)/cargo-machete/bin/cargo-machete
 
-.PHONY: help build demo demo-vault bench test set-up format lint docs deny unit demo-check
+.PHONY: help build image package demo demo-vault bench test set-up format lint docs deny unit demo-check
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 build: ## builds the released program, target/release/pgimbal
 	cargo build --release -p pgimbal
+
+image: ## builds the container image for amd64 and arm64, twice, and compares the digests
+	@deploy/packages image
+	@deploy/docker/build
+
+package: ## builds the Debian packages for amd64 and arm64
+	@deploy/packages image
+	@deploy/systemd/package amd64
+	@deploy/systemd/package arm64
 
 demo: ## a rotating password and a dying primary that applications do not notice
 	@deploy/demo/run

@@ -50,7 +50,7 @@ pub use load::load;
 pub use peers::{GREATEST_PEER_ID, LEAST_DEPLOYMENT_KEY, PeerAddress, PeersConfig};
 pub use pgpass::password_in_pgpass;
 pub use pool::{DatabaseConfig, MaxPinned, PoolConfig, ResolvedPool};
-pub use reference::reference;
+pub use reference::{manual_page, reference};
 pub use reload::{ReloadChanges, config_after_reload, reload_changes};
 pub use require_auth::{AuthMethod, AuthMethods};
 pub use secret::Secret;

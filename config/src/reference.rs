@@ -1,4 +1,4 @@
-//! The option reference, printed from the tables that parse.
+//! The option reference, printed from the tables that parse: as Markdown and as a manual page.
 
 use std::fmt::Write;
 
@@ -15,24 +15,25 @@ use crate::vault::VaultConfig;
 /// the text of `docs/configuration.md` and of `pgimbal config reference`.
 #[must_use]
 pub fn reference() -> String {
-    let mut page = Page { text: INTRODUCTION.to_owned(), table: None };
-    top_level(&mut page);
-    page.head("[databases.NAME]", DATABASES);
-    page.rows::<DatabaseConfig>(&["databases", "name"]);
-    page.head("[users.NAME]", USERS);
-    page.rows::<UserConfig>(&["users", "name"]);
-    page.head("[vaults.NAME]", VAULTS);
-    page.rows::<VaultConfig>(&["vaults", "name"]);
-    page.head("[clusters.NAME]", CLUSTERS);
-    page.rows::<ClusterConfig>(&["clusters", "name"]);
-    page.head("[clusters.NAME.nodes.NODE]", NODES);
-    page.rows::<NodeConfig>(&["clusters", "name", "nodes", "node"]);
+    let mut page = Page { text: String::new(), form: Form::Markdown, table: None };
+    page.line(&format!("# Options\n\n{INTRODUCTION}"));
+    page.options();
+    page.text
+}
+
+/// Prints the same as the manual page pgimbal.toml(5), in the language of man(7).
+#[must_use]
+pub fn manual_page() -> String {
+    let mut page = Page { text: String::new(), form: Form::Manual, table: None };
+    page.line(concat!(".TH pgimbal.toml 5 \"\" \"pgimbal ", env!("CARGO_PKG_VERSION"), "\" \"\""));
+    page.line(".SH NAME\npgimbal.toml \\- the configuration of pgimbal\n.SH DESCRIPTION");
+    page.line(&roff(INTRODUCTION));
+    page.options();
+    page.line(".SH SEE ALSO\n\\fBpgimbal\\fR(1), \\fBpgimbal\\-check\\fR(1)");
     page.text
 }
 
 const INTRODUCTION: &str = "\
-# Options
-
 `pgimbal` reads `--config FILE`, else `PGIMBAL_CONFIG`, else `pgimbal.toml` in the working \
 directory or in `/etc/pgimbal`. Environment variables win over the file, `--upstream` \
 (or `PGIMBAL_UPSTREAM`) over both, and flags over all. Nested keys are joined with two \
@@ -41,8 +42,7 @@ An empty variable counts as not set.
 
 Durations are a number and a unit: `us`, `ms`, `s`, `min`, `h`, `d`. Sizes too: `B`, `KiB`, \
 `MiB`, `GiB`, `kB`, `MB`, `GB`. A list may be written as one text with commas. \
-Reload: \"yes\" takes effect on SIGHUP, \"restart\" needs one.
-";
+Reload: \"yes\" takes effect on SIGHUP, \"restart\" needs one.";
 
 const TOP: &str = "Keys that stand before the first table of the file. Pool options given here \
 are the defaults of all databases.";
@@ -63,8 +63,15 @@ const STORE: &str = "Where the replicas of a deployment keep what they share: th
 verifiers, revocations, decisions of operators, and the like. It never holds passwords.";
 const PEERS: &str = "The other replicas of the deployment, which have the same `deployment_key`.";
 
+#[derive(Clone, Copy)]
+enum Form {
+    Markdown,
+    Manual,
+}
+
 struct Page {
     text: String,
+    form: Form,
     /// The table whose rows are being written; the top level is the empty name.
     table: Option<&'static str>,
 }
@@ -92,15 +99,38 @@ impl PartVisitor for Page {
 }
 
 impl Page {
+    fn options(&mut self) {
+        top_level(self);
+        self.head("[databases.NAME]", DATABASES);
+        self.rows::<DatabaseConfig>(&["databases", "name"]);
+        self.head("[users.NAME]", USERS);
+        self.rows::<UserConfig>(&["users", "name"]);
+        self.head("[vaults.NAME]", VAULTS);
+        self.rows::<VaultConfig>(&["vaults", "name"]);
+        self.head("[clusters.NAME]", CLUSTERS);
+        self.rows::<ClusterConfig>(&["clusters", "name"]);
+        self.head("[clusters.NAME.nodes.NODE]", NODES);
+        self.rows::<NodeConfig>(&["clusters", "name", "nodes", "node"]);
+    }
+
     fn head(&mut self, title: &str, about: &str) {
-        self.line(&format!("\n## {title}\n\n{about}\n"));
-        self.line("| key | type | default | reload | variable | meaning |");
-        self.line("|---|---|---|---|---|---|");
+        match self.form {
+            Form::Markdown => {
+                self.line(&format!("\n## {title}\n\n{about}\n"));
+                self.line("| key | type | default | reload | variable | meaning |");
+                self.line("|---|---|---|---|---|---|");
+            }
+            Form::Manual => self.line(&format!(".SH {}\n{}", roff(title), roff(about))),
+        }
     }
 
     fn rows<T: Settings>(&mut self, path: &[&str]) {
         for entry in T::TABLE {
-            self.line(&row(entry, path));
+            let row = Row::new(entry, path);
+            self.line(&match self.form {
+                Form::Markdown => row.markdown(),
+                Form::Manual => row.manual(),
+            });
         }
     }
 
@@ -110,16 +140,80 @@ impl Page {
     }
 }
 
-fn row<T>(entry: &Entry<T>, path: &[&str]) -> String {
-    let default = match entry.default {
-        "" => "not set".to_owned(),
-        default => format!("`{default}`"),
-    };
-    let reload = match entry.on_reload {
-        OnReload::Applied => "yes",
-        OnReload::Restart => "restart",
-    };
-    let variable = env_name(&[path, &[entry.key]].concat());
-    let doc: String = entry.doc.concat().trim().replace('|', "\\|");
-    format!("| `{}` | {} | {default} | {reload} | `{variable}` | {doc} |", entry.key, entry.kind)
+/// What is printed of an option.
+struct Row {
+    key: &'static str,
+    kind: &'static str,
+    default: String,
+    reload: &'static str,
+    variable: String,
+    doc: String,
+}
+
+impl Row {
+    fn new<T>(entry: &Entry<T>, path: &[&str]) -> Self {
+        let default = match entry.default {
+            "" => "not set".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let reload = match entry.on_reload {
+            OnReload::Applied => "yes",
+            OnReload::Restart => "restart",
+        };
+        let variable = env_name(&[path, &[entry.key]].concat());
+        let doc = entry.doc.concat().trim().to_owned();
+        Self { key: entry.key, kind: entry.kind, default, reload, variable, doc }
+    }
+
+    fn markdown(&self) -> String {
+        let Self { key, kind, default, reload, variable, doc } = self;
+        let doc = doc.replace('|', "\\|");
+        format!("| `{key}` | {kind} | {default} | {reload} | `{variable}` | {doc} |")
+    }
+
+    fn manual(&self) -> String {
+        let Self { key, kind, default, reload, variable, doc } = self;
+        let head = roff(&format!("`{key}` ({kind}; default: {default}; reload: {reload})"));
+        format!(".TP\n{head}\n{}\n.br\n{}", roff(doc), roff(variable))
+    }
+}
+
+/// Text as man(7) has it: nothing in it is taken for a request, and what stands in backticks is
+/// bold.
+fn roff(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    let mut words = text.split('`');
+    let mut out = words.next().unwrap_or_default().to_owned();
+    for (index, word) in words.enumerate() {
+        out.push_str(if index % 2 == 0 { "\\fB" } else { "\\fR" });
+        out.push_str(word);
+    }
+    let lines = out.lines().map(|line| match line.as_bytes() {
+        [] => ".PP".to_owned(),
+        [b'.' | b'\'', ..] => format!("\\&{line}"),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_no_request_of_the_manual() {
+        assert_eq!(roff(".x\\n\n\n'y-`z` w"), "\\&.x\\en\n.PP\n\\&'y\\-\\fBz\\fR w");
+    }
+
+    #[test]
+    fn the_manual_has_every_option_of_the_reference() {
+        let manual = manual_page();
+        let reference = reference();
+        let rows = || reference.lines().filter_map(|line| line.strip_prefix("| `"));
+        assert!(rows().count() > 100);
+        for key in rows().filter_map(|row| row.split('`').next()) {
+            let head = roff(&format!("`{key}` ("));
+            assert!(manual.lines().any(|line| line.starts_with(&head)), "{key}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! The command line: flags and subcommands, without their implementation.
 
 mod hint;
+mod man;
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -24,6 +26,10 @@ pub enum Command {
     Reference,
     /// `completions`: prints a shell's completion script.
     Completions(Shell),
+    /// `man PAGE`: prints the manual page of this name.
+    ManualPage(String),
+    /// `man --list`: prints the names of all manual pages.
+    ManualPages,
 }
 
 /// Reads the process's command line. `--help`, `--version` and a usage error end the process here,
@@ -36,6 +42,14 @@ pub fn parse() -> Command {
 /// Writes the completion script for `shell` to `out`.
 pub fn write_completions(shell: Shell, out: &mut impl Write) {
     clap_complete::generate(shell, &mut Cli::command(), "pgimbal", out);
+}
+
+/// All manual pages in the language of man(7), by the names of their files, such as `pgimbal.1`.
+///
+/// # Errors
+/// Never: they are written to memory.
+pub fn manual_pages() -> io::Result<BTreeMap<String, Vec<u8>>> {
+    man::pages(Cli::command())
 }
 
 /// Keeps applications connected to PostgreSQL: a pooling proxy.
@@ -66,6 +80,15 @@ enum Verb {
     Completions {
         /// The shell
         shell: Shell,
+    },
+    /// Print a manual page
+    Man {
+        /// The page, such as pgimbal-check.1 or pgimbal.toml.5
+        #[arg(default_value = "pgimbal.1")]
+        page: String,
+        /// Print the names of all pages instead
+        #[arg(long)]
+        list: bool,
     },
 }
 
@@ -133,6 +156,8 @@ impl Cli {
             }
             Some(Verb::Config(About::Reference)) => Command::Reference,
             Some(Verb::Completions { shell }) => Command::Completions(shell),
+            Some(Verb::Man { list: true, .. }) => Command::ManualPages,
+            Some(Verb::Man { page, .. }) => Command::ManualPage(page),
         }
     }
 }
@@ -208,5 +233,7 @@ mod tests {
         write_completions(Shell::Bash, &mut script);
         let script = String::from_utf8(script).expect("a completion script is text");
         assert!(script.contains("--pool-mode") && script.contains("scram-sha-256"));
+        assert!(matches!(command("pgimbal man"), Command::ManualPage(_)));
+        assert!(matches!(command("pgimbal man --list"), Command::ManualPages));
     }
 }

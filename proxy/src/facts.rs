@@ -342,3 +342,6 @@ impl Inner {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

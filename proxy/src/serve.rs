@@ -173,8 +173,8 @@ impl Prepared {
             return Ok(());
         }
         self.follow_salts(&facts)?;
-        let process =
-            Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
+        let limit = self.config.clients.max_client_conn;
+        let process = Arc::new(ProcessStats::new(SystemTime::now(), limit));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (control, configs) = (Control::new(control), watch::Sender::new(self.config.clone()));
         let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
@@ -214,8 +214,7 @@ impl Prepared {
             service_manager::stopping();
         }
         let replicas = workers.replicas().cloned();
-        let times = self.drain_times();
-        drain::drain(workers, ending, accepting, times, requests, &process).await;
+        drain::drain(workers, ending, accepting, self.drain_times(), requests, &process).await;
         http.end().await;
         if let Some(replicas) = replicas {
             replicas.leave().await;

@@ -42,6 +42,15 @@ pub fn python(name: &str) -> Command {
     command
 }
 
+/// The command for `tests/clients/NAME` in Debian's Python, which has the modules of Debian's
+/// packages.
+#[must_use]
+pub fn system_python(name: &str) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(source("clients").join(name));
+    command
+}
+
 /// The command for `tests/clients/NAME` in the machine's Node.js, with the modules of the set-up.
 ///
 /// # Panics
@@ -94,6 +103,16 @@ pub fn java(class: &str, properties: &[&str]) -> Command {
     command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     command.args(properties).arg("-cp").arg(built("clients/java/program")).arg(class);
     command
+}
+
+/// The folder of a minimal Debian of this machine's release, which must be copied before it is
+/// changed.
+///
+/// # Panics
+/// When the set-up has not made it.
+#[must_use]
+pub fn minimal_debian() -> PathBuf {
+    built("debian/program").into()
 }
 
 /// What `tests/PROGRAM` prints: where it has built something.

@@ -213,8 +213,13 @@ fn check_reads_the_store_in_vault_and_in_a_file() {
     let look = || check(&config(pg.port, &store), &[]);
     assert!(look().stdout.contains("facts: ok (empty)"));
     assert!(!facts.exists(), "a check makes nothing");
-    std::fs::write(&facts, vec![0; 500_000]).expect("a file");
+    let written = |text: &str| std::fs::write(&facts, text).expect("a file");
+    written("{\"version\": 2}");
     std::fs::set_permissions(&facts, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+    let other = look();
+    assert_eq!(other.code, Some(1), "{}", other.stdout);
+    assert!(other.stdout.contains("the document there is of version 2"), "{}", other.stdout);
+    written(&format!("{{\"version\": 1, \"later\": \"{}\"}}", "x".repeat(499_972)));
     let large = look();
     assert_eq!(large.code, Some(3), "{}", large.stdout);
     assert!(large.stdout.contains("it holds 500000 of 1048576 bytes"), "{}", large.stdout);

@@ -51,6 +51,17 @@ fn configuration_has_the_option_reference() {
 }
 
 #[test]
+fn no_merge_is_left_half_done() {
+    let pages = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|page| root().join(page));
+    let docs = fs::read_dir(root().join("docs")).expect("docs").flatten().map(|page| page.path());
+    for page in pages.into_iter().chain(docs) {
+        let text = fs::read_to_string(&page).expect("a page");
+        let mark = text.lines().find(|line| line.starts_with("<<<<<<< ") || *line == "=======");
+        assert_eq!(mark, None, "{}", page.display());
+    }
+}
+
+#[test]
 fn readme_has_at_most_250_lines() {
     let lines = read("README.md").lines().count();
     assert!(lines <= 250, "README.md has {lines} lines: what is longer has a page in docs");

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::verifier::Key;
 
 /// Limit of revoked generations that are kept by name for a user. With more, the one of the least
-/// order is covered by [`Revocations::ended`] instead: a generation that so many revoked ones
+/// order is covered by the greatest order that has ended instead: a generation that so many revoked ones
 /// follow is no longer shown by anybody.
 pub const MAX_REVOKED: usize = 32;
 

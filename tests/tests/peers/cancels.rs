@@ -29,7 +29,7 @@ fn sleeps(pg: &Postgres, client: &mut WireClient, what: &str) {
 }
 
 #[test]
-fn a_cancel_at_any_replica_reaches_the_query() {
+fn behaviour_48_a_cancel_at_any_replica_reaches_the_query() {
     let pg = Postgres::start();
     let all = three(&pg);
     for version in [PROTOCOL_3_0, PROTOCOL_3_2] {

@@ -136,6 +136,60 @@ fn rotation_23_a_revoke_that_the_store_does_not_have_says_so() {
     assert_eq!(store.generations(), 1);
 }
 
+#[test]
+fn rotation_23_without_a_store_the_peers_tell_each_other() {
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let mut proxies = crate::peers::start(&setup.polled_every(NEVER), 2, false);
+    proxies.iter().for_each(|proxy| works(proxy, &first));
+    let second = setup.rotate();
+    // Only this one asks Vault, because of its client.
+    works(&proxies[0], &second);
+    proxies.iter().for_each(|proxy| eventually_accepted(proxy, 2));
+    works(&proxies[1], &first);
+    works(&proxies[1], &second);
+    admin(&proxies[1]).ok("REVOKE OLD shop");
+    for proxy in &proxies {
+        eventually("the revoke is known", SOON, || accepted(proxy, "shop") == 1);
+        assert_eq!(refused(proxy, &shop(&first)).code, "28P01");
+    }
+    // One that starts anew is told by the other.
+    proxies[0].restart();
+    works(&proxies[0], &second);
+    assert_eq!(refused(&proxies[0], &shop(&first)).code, "28P01");
+}
+
+#[test]
+fn rotation_7_a_start_without_the_store_goes_on_and_learns_from_it_later() {
+    let (setup, store) = (WithVault::by_hand(), SharedFile::new());
+    let mut proxy = setup.config().tables(&store.table()).start();
+    let first = setup.password();
+    works(&proxy, &first);
+    let second = setup.rotate();
+    eventually_accepted(&proxy, 2);
+    eventually("it is stored", SOON, || store.generations() == 2);
+    let away = store.0.join("away");
+    fs::rename(store.path(), &away).expect("moved");
+    // A directory stands where the file is to be.
+    fs::create_dir(store.path()).expect("a directory");
+    proxy.restart();
+    works(&proxy, &second);
+    assert_eq!(refused(&proxy, &shop(&first)).code, "28P01", "nobody has told of it");
+    assert!(proxy.log().contains("was not read: starting without"), "{}", proxy.log());
+    let told = admin(&proxy).query("REVOKE OLD shop").errors().pop().expect("it is not stored");
+    assert!(told.message.contains("a restart brings them back"), "{told:?}");
+    fs::remove_dir(store.path()).expect("removed");
+    fs::rename(&away, store.path()).expect("moved back");
+    // The salts are others from now on, and nobody is refused.
+    eventually_accepted(&proxy, 2);
+    works(&proxy, &first);
+    works(&proxy, &second);
+    let third = setup.rotate();
+    eventually("it goes on", SOON, || store.generations() == 3);
+    works(&proxy, &third);
+    assert_eq!(counted(&proxy, "pgimbal_store_up", &[]), 1.0);
+}
+
 /// What happens to a store with these bytes while a replica starts.
 fn broken(bytes: &[u8]) -> (WithVault, SharedFile, Pgimbal) {
     let (setup, store) = (WithVault::by_hand(), SharedFile::new());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pgimbal_config::{
     ClientConfig, Config, CredentialConfig, MaxPinned, PeersConfig, PoolConfig, ServerTls,
+    StoreConfig,
 };
 
 use super::answer::{Cell, Column, Row, text};
@@ -38,6 +39,15 @@ const NEED_RESTART: &[&str] = &[
     "peers.addresses",
     "peers.replica_name",
     "peers.peer_id",
+    "max_replicas",
+    "store.kind",
+    "store.file",
+    "store.secret",
+    "store.namespace",
+    "store.kubeconfig",
+    "store.vault",
+    "store.vault_mount",
+    "store.vault_path",
 ];
 
 /// The rows of SHOW CONFIG.
@@ -60,12 +70,13 @@ fn options(config: &Config) -> Vec<(String, String)> {
     list.extend(credentials(&config.credentials));
     list.extend(server_tls(&config.server_tls));
     list.extend(peers(&config.peers));
+    list.extend(store(&config.store));
     list.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<15> {
+fn process(config: &Config) -> Options<16> {
     let listen = &config.listen;
     [
         ("listen", list(&listen.addresses)),
@@ -83,6 +94,7 @@ fn process(config: &Config) -> Options<15> {
         ("stats_users", list(&config.stats_users)),
         ("drain_delay", span(config.drain_delay)),
         ("shutdown_grace", span(config.shutdown_grace)),
+        ("max_replicas", config.max_replicas.to_string()),
     ]
 }
 
@@ -164,6 +176,19 @@ fn server_tls(tls: &ServerTls) -> Options<6> {
         ("server_tls.key_file", path(tls.key_file.as_deref())),
         ("server_tls.sslnegotiation", begins.to_owned()),
         ("server_tls.channel_binding", tls.channel_binding.as_str().to_owned()),
+    ]
+}
+
+fn store(store: &StoreConfig) -> Options<8> {
+    [
+        ("store.kind", store.kind.as_str().to_owned()),
+        ("store.file", path(store.file.as_deref())),
+        ("store.secret", store.secret.clone()),
+        ("store.namespace", store.namespace.clone().unwrap_or_default()),
+        ("store.kubeconfig", path(store.kubeconfig.as_deref())),
+        ("store.vault", store.vault.clone().unwrap_or_default()),
+        ("store.vault_mount", store.vault_mount.clone()),
+        ("store.vault_path", store.vault_path.clone()),
     ]
 }
 

@@ -308,6 +308,8 @@ async fn rotation_12_a_password_that_another_replica_has_seen_is_accepted_and_23
     tell(&behind, &mut ahead);
     ahead.answers("shop", 1, 1, "old");
     ahead.derives().await;
+    ahead.task.share();
+    tell(&ahead, &mut behind);
     behind.answers("shop", 1, 1, "old");
     behind.derives().await;
     ahead.answers("shop", 2, 2, "new");
