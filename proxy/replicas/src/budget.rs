@@ -56,6 +56,8 @@ pub struct Budget {
     held: Option<Holding>,
     /// The slot's counter that this replica has tried to write, and since when.
     writing: Option<(u64, Instant)>,
+    /// When the slot was last known to be this replica's.
+    confirmed_at: Option<Instant>,
     /// Since when each holder is known with its slot's counter.
     known: BTreeMap<Tenure, (u64, Instant)>,
     peers: BTreeMap<InstanceId, Peer>,
@@ -124,6 +126,7 @@ impl Budget {
             slots: Slots::default(),
             held: None,
             writing: None,
+            confirmed_at: None,
             known: BTreeMap::new(),
             peers: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -138,8 +141,9 @@ impl Budget {
         if !self.nodes.contains_key(node) {
             let mut budget = NodeBudget::default();
             if let Some(held) = self.held {
-                let others = self.others().map(|holding| (holding.tenure, true));
+                let others = self.others().map(|holding| (holding.tenure, !held.even));
                 budget.begin(now, held.after_sweep, others, 0);
+                self.confirmed_at.into_iter().for_each(|at| budget.note_alive(at));
             }
             self.nodes.insert(node.into(), budget);
         }
@@ -170,7 +174,10 @@ impl Budget {
             self.nodes.values_mut().for_each(|node| node.evidence.forget_foreign());
         }
         match (std::mem::replace(&mut self.held, holding), holding) {
-            (_, None) => self.nodes.values_mut().for_each(NodeBudget::end),
+            (_, None) => {
+                self.confirmed_at = None;
+                self.nodes.values_mut().for_each(NodeBudget::end);
+            }
             (Some(old), Some(new)) if old.tenure == new.tenure => {
                 for node in self.nodes.values_mut() {
                     before.difference(&after).for_each(|gone| node.close_account(*gone, now));
@@ -198,6 +205,7 @@ impl Budget {
         let Some((counter, begun)) = self.writing else { return };
         if self.held.is_some_and(|held| held.counter >= counter) {
             self.writing = None;
+            self.confirmed_at = self.confirmed_at.max(Some(begun));
             self.nodes.values_mut().for_each(|node| node.confirm(begun));
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct NodeState {
     pub(crate) dialing: Vec<u32>,
     pub(crate) demand: u32,
     pub(crate) cut_off: bool,
+    /// Whether the replica has had to do with the server.
+    pub(crate) is_met: bool,
     pub(crate) allowance: Option<Allowance>,
     last_look: Option<Instant>,
     ended: Vec<(u32, Instant)>,
@@ -54,10 +56,11 @@ pub(crate) fn name(node: usize) -> String {
 impl Process {
     pub(crate) fn new(id: u64, of: u16, servers: &[Server], now: Instant) -> Self {
         let mut budget = Budget::new(InstanceId(id), of);
-        for (node, server) in servers.iter().enumerate() {
-            budget.handle_total(&name(node), server.total, now);
-        }
-        let nodes = servers.iter().map(|_| NodeState::default()).collect();
+        // The others are met later.
+        budget.handle_total(&name(0), servers[0].total, now);
+        let nodes = servers.iter().enumerate();
+        let met = |node| NodeState { is_met: node == 0, ..NodeState::default() };
+        let nodes = nodes.map(|(node, _)| met(node)).collect();
         Self {
             budget,
             id,
@@ -95,6 +98,13 @@ impl Process {
         dial_time: Duration,
     ) {
         let state = &mut self.nodes[node];
+        if !state.is_met {
+            if state.demand < 3 {
+                return;
+            }
+            state.is_met = true;
+            self.budget.handle_total(&name(node), server.total, now);
+        }
         if !state.cut_off {
             let gone: Vec<u32> = state.open.extract_if(.., |pid| !server.has(*pid)).collect();
             state.ended.extend(gone.into_iter().map(|pid| (pid, now)));
