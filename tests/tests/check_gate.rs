@@ -219,7 +219,7 @@ fn check_reads_the_store_in_vault_and_in_a_file() {
     let other = look();
     assert_eq!(other.code, Some(1), "{}", other.stdout);
     assert!(other.stdout.contains("the document there is of version 2"), "{}", other.stdout);
-    written(&format!("{{\"version\": 1, \"later\": \"{}\"}}", "x".repeat(499_972)));
+    written(&format!("{{\"version\": 1, \"later\": \"{}\"}}", "x".repeat(499_973)));
     let large = look();
     assert_eq!(large.code, Some(3), "{}", large.stdout);
     assert!(large.stdout.contains("it holds 500000 of 1048576 bytes"), "{}", large.stdout);

@@ -18,7 +18,7 @@ fn a_name_in_backticks_is_an_option_or_stands_in_the_code() {
         .iter()
         .map(|file| fs::read_to_string(file).expect("a source file"))
         .collect();
-    let known = words_with("", &format!("{code}{}", pgimbal_config::reference()));
+    let known = words_with("", &format!("{code}{}{}", pgimbal_config::reference(), module()));
     let mut unknown = BTreeSet::new();
     for (page, text) in user_pages() {
         // PgBouncer's names stand in a table that has a test of its own.
@@ -31,6 +31,12 @@ fn a_name_in_backticks_is_an_option_or_stands_in_the_code() {
         );
     }
     assert!(unknown.is_empty(), "the code has nowhere what is named: {unknown:#?}");
+}
+
+/// The variables and outputs of the Terraform module.
+pub(super) fn module() -> String {
+    let files = ["variables.tf", "outputs.tf"];
+    files.map(|file| read(&format!("deploy/terraform/modules/pgimbal/{file}"))).concat()
 }
 
 #[test]

@@ -98,3 +98,37 @@ fn the_last_word_of_an_operator_wins_and_an_adopted_history_counts_more_than_any
     of_a.merge(of_b.clone());
     assert!(!of_a.is_held());
 }
+
+/// A document of so many users with as many generations as are written.
+fn large(users: u32) -> Document {
+    let mut random = crate::random::Random::new(7);
+    let mut key = || {
+        let bytes: Vec<u8> = (0..32).map(|_| random.next() as u8).collect();
+        pgimbal_auth::rotation::SecretBytes::from(bytes)
+    };
+    let mut generation = |order: u32| {
+        serde_json::json!({
+            "order": 1_790_000_000 + order, "rotated_at": 1_790_000_000_123_456_789_u64,
+            "salt_id": order * 77_777, "stored_key": key(), "server_key": key(),
+            "first_seen": 1_790_000_001_123_456_789_u64, "retired_at": 1_790_000_002_123_456_789_u64,
+        })
+    };
+    let generations = pgimbal_auth::rotation::MAX_WRITTEN as u32;
+    let mut user = |number: u32| {
+        let generations: Vec<_> =
+            (0..generations).map(|order| generation(number + order)).collect();
+        (format!("tenant_{number}_app"), serde_json::json!({ "generations": generations }))
+    };
+    let users: serde_json::Map<_, _> = (0..users).map(&mut user).collect();
+    let text = serde_json::json!({ "version": 1, "users": users }).to_string();
+    Document::parse(text.as_bytes()).expect("a document")
+}
+
+#[test]
+fn a_thousand_users_fit_into_half_of_what_a_store_holds() {
+    let document = large(1_000);
+    let (text, bytes) = (serde_json::to_vec(&document).expect("JSON").len(), document.to_bytes());
+    println!("{text} bytes of JSON, {} deflated", bytes.len());
+    assert!(bytes.len() < 400_000, "{}", bytes.len());
+    assert_eq!(Document::parse(&bytes), Ok(document));
+}
