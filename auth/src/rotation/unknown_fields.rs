@@ -13,18 +13,6 @@ use serde_json::Value;
 pub struct UnknownFields(BTreeMap<String, Value>);
 
 impl UnknownFields {
-    /// One field; none for null.
-    #[must_use]
-    pub fn of(name: &str, value: Value) -> Self {
-        let value = Some(value).filter(|value| !value.is_null());
-        Self(value.map(|value| (name.to_owned(), value)).into_iter().collect())
-    }
-
-    /// Removes a field and returns its value; null when there is none.
-    pub fn take(&mut self, name: &str) -> Value {
-        self.0.remove(name).unwrap_or_default()
-    }
-
     /// Merges the fields of another copy of the object: all of both, and of two values for one
     /// name the greater in an order that is the same everywhere. Which of them is newer only the
     /// version that knows the field can tell.
