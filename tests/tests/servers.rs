@@ -207,10 +207,8 @@ fn behaviour_55_a_full_server_lets_waiters_wait() {
     let pg = Postgres::start();
     pg.run("alter role app connection limit 2");
     // Otherwise the role's limit would be known.
-    let proxy = Config::before(&pg)
-        .set("pool_size", 6)
-        .server("max_server_connections", "\"off\"")
-        .start();
+    let proxy =
+        Config::before(&pg).set("pool_size", 6).server("max_server_connections", "\"off\"").start();
     let mut holders = [proxy.client(), proxy.client()];
     for holder in &mut holders {
         holder.ok("begin");
