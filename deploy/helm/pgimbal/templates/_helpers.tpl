@@ -144,11 +144,13 @@ that 96 KiB for each suffice also while a primary is away. */}}
 {{- end }}
 {{- $_ := set $config "listen" $listen }}
 {{- $_ := set $config "http_listen" (printf "%s:%d" $at (int $values.ports.http)) }}
-{{- /* maxSurge is one more. */}}
-{{- $_ := set $config "max_replicas" (add (int $values.replicas) 1) }}
 {{- $kind := $values.store.kind }}
 {{- if not (has $kind (list "kubernetes" "vault" "memory")) }}
 {{- fail (printf "store.kind is kubernetes, vault or memory, not %q" $kind) }}
+{{- end }}
+{{- /* maxSurge is one more. Without a store that they share, replicas share no budget. */}}
+{{- if ne $kind "memory" }}
+{{- $_ := set $config "max_replicas" (add (int $values.replicas) 1) }}
 {{- end }}
 {{- $store := deepCopy (default (dict) $config.store) }}
 {{- $_ := set $store "kind" $kind }}
