@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Deref;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -295,5 +296,9 @@ pub(crate) fn run(command: &mut Command) {
     // Of its own group: a Ctrl-C is for the program that runs it.
     command.process_group(0);
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    if output.status.signal() == Some(Signal::INT.as_raw()) {
+        // It was struck before it had that group: the program that runs it ends in a moment.
+        std::thread::sleep(Duration::from_secs(5));
+    }
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
