@@ -220,6 +220,7 @@ impl Peers {
         // The thread ends with the process.
         let _ = inner.listeners.send(listener);
         inner.client.forget(None);
+        inner.members().greet_own(Instant::now());
         inner.hurry.notify_one();
         Ok(())
     }

@@ -218,8 +218,9 @@ impl Task {
         let Some(role) = self.roles.get_mut(name) else { return };
         if role.leaves_at().is_some_and(|at| at <= now.instant) {
             if !self.shared.is_in_use(name) {
+                let is_gone = role.is_gone();
                 self.drop_role(name);
-                return self.forget(name);
+                return self.forget(name, is_gone);
             }
             role.mark_used(now.instant);
         }
@@ -350,10 +351,11 @@ impl Task {
         }
     }
 
-    /// Forgets the passwords of a user that is gone.
-    fn forget(&mut self, name: &str) {
+    /// Forgets the passwords of a user that is not used here; those that all replicas accept only
+    /// if the source says that it `is_gone`: others may use what this one cannot ask for.
+    fn forget(&mut self, name: &str, is_gone: bool) {
         self.cache.forget(name);
-        if self.known.user(name).is_some_and(|record| !record.is_empty()) {
+        if is_gone && self.known.user(name).is_some_and(|record| !record.is_empty()) {
             self.facts.add(|document, _| document.forget_user(name));
         }
     }

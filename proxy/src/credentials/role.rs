@@ -668,6 +668,15 @@ impl Role {
         }
     }
 
+    /// Whether the source had the user, and says that it has it no more.
+    pub(super) fn is_gone(&self) -> bool {
+        use SourceError::{MissingFile, MissingVariable, UnknownRole};
+        let is_missing = |error| {
+            matches!(error, &(UnknownRole { .. } | MissingFile { .. } | MissingVariable { .. }))
+        };
+        self.is_served && self.fetch_error.as_ref().is_some_and(is_missing)
+    }
+
     /// The change of the error that workers must give to logins that cannot succeed; `None` when
     /// they know it.
     fn lockout_event(&mut self) -> Option<CredentialEvent> {

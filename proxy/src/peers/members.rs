@@ -173,6 +173,14 @@ impl Members {
         events
     }
 
+    /// Greets the places that were this process's own anew: another one may answer there.
+    pub(super) fn greet_own(&mut self, now: Instant) {
+        for place in self.places.values_mut().filter(|place| place.found == Found::Own) {
+            place.found = Found::Nothing;
+            place.next = now;
+        }
+    }
+
     /// A hello to `address` had no answer that can be used.
     pub(super) fn failed(&mut self, address: SocketAddr, why: String) {
         if let Some(place) = self.places.get_mut(&address) {

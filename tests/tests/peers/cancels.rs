@@ -243,11 +243,13 @@ fn a_process_that_was_taken_over_still_answers() {
     sleeps(&pg, &mut client, "in the first process");
     all[0].signal(Signal::USR2);
     // The first process drains, and the second one is at its port.
-    eventually("three are met", SOON, || {
-        let rows = peers(&all[1]);
-        let ready = |word: &str| rows.iter().filter(|row| row["ready"] == word).count();
-        (rows.len(), ready("yes"), ready("no")) == (3, 2, 1)
-            && rows.iter().all(|row| row["why"].is_empty())
+    eventually("three have met", SOON, || {
+        all.iter().all(|replica| {
+            let rows = peers(replica);
+            let ready = |word: &str| rows.iter().filter(|row| row["ready"] == word).count();
+            (rows.len(), ready("yes"), ready("no")) == (3, 2, 1)
+                && rows.iter().all(|row| row["why"].is_empty())
+        })
     });
     client.cancel(all[1].port);
     assert_eq!(client.read_reply().sqlstate(), "57014");
