@@ -4,6 +4,7 @@
 //! `PGIMBAL_SEED` runs one seed, `PGIMBAL_STEPS` changes the number of steps in all.
 
 mod process;
+#[path = "../../../pooler/tests/simulation/random.rs"]
 mod random;
 mod server;
 mod world;
