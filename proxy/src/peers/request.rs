@@ -14,7 +14,8 @@ use pgimbal_replicas::InstanceId;
 const WAITING: usize = 64;
 /// How long an answer is kept for the same id. A request is sent again within seconds.
 const KEPT: Duration = Duration::from_secs(60);
-/// Limit of kept answers.
+/// Limit of kept answers, with the requests that still run; with so many of those a peer is told to
+/// come later.
 const ANSWERS: usize = 1024;
 /// Limit of kept answers together, in bytes.
 const ANSWER_BYTES: usize = 8 << 20;
@@ -155,6 +156,9 @@ impl Dispatcher {
         if let Some(running) = known.by_id.get(&id) {
             return running.clone();
         }
+        if known.by_id.len() >= ANSWERS {
+            return watch::channel(Some(Answer::Busy)).1;
+        }
         let (tell, answer) = watch::channel(None);
         let handler = self.handlers.of(id.0).cloned();
         tokio::spawn(async move {
@@ -168,22 +172,27 @@ impl Dispatcher {
 }
 
 impl Known {
-    /// Forgets answers that nobody asks for again, and those beyond the limits.
+    /// Forgets answers that nobody asks for again, and those beyond the limits. A request that
+    /// still runs is never forgotten: sent again, it would act twice.
     fn forget(&mut self, now: Instant) {
         let size = |answer: &watch::Receiver<Option<Answer>>| {
             answer.borrow().as_ref().map_or(0, Answer::size)
         };
         let mut bytes: usize = self.by_id.values().map(size).sum();
-        while let Some((since, id)) = self.oldest.front() {
+        let mut count = self.by_id.len();
+        let by_id = &mut self.by_id;
+        self.oldest.retain(|(since, id)| {
             let is_old = now.duration_since(*since) >= KEPT;
-            if !is_old && self.oldest.len() < ANSWERS && bytes <= ANSWER_BYTES {
-                return;
+            let Some(answer) = by_id.get(id) else { return false };
+            let runs = answer.borrow().is_none() && answer.has_changed().is_ok();
+            if runs || (!is_old && count < ANSWERS && bytes <= ANSWER_BYTES) {
+                return true;
             }
-            if let Some(gone) = self.by_id.remove(id) {
-                bytes -= size(&gone);
-            }
-            self.oldest.pop_front();
-        }
+            bytes -= size(answer);
+            count -= 1;
+            by_id.remove(id);
+            false
+        });
     }
 }
 
