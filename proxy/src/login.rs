@@ -10,7 +10,7 @@ mod greeting;
 mod proxied;
 mod request;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
@@ -46,6 +46,8 @@ pub enum ClientPurpose {
 pub struct Authenticated {
     /// The connection to the client, plain or TLS.
     pub transport: Transport,
+    /// When its startup packet had come: behind the negotiation of TLS.
+    pub came_at: Instant,
     /// The user's name, 1 to 63 bytes in the startup packet; a name that is not UTF-8 is escaped.
     pub user: Box<str>,
     /// The database's name, 1 to 63 bytes in the startup packet; the user's name when the client
@@ -113,6 +115,7 @@ pub async fn accept(
         // Closed without a word, as PostgreSQL does.
         Err(_) => return Err(LoginError::StartupTimeout),
     };
+    let came_at = Instant::now();
     let admitted = match opening {
         request::Opening::Cancel { process_id, key } => Ok(Admitted::Cancel { process_id, key }),
         request::Opening::Startup(request) => {
@@ -124,6 +127,7 @@ pub async fn accept(
             let Conversation { transport, inbox, outbox } = conversation;
             return Ok(ClientPurpose::Client(Box::new(Authenticated {
                 transport,
+                came_at,
                 user: client.user,
                 database: client.database,
                 parameters: client.parameters,

@@ -1,6 +1,7 @@
 //! What can be seen from outside: the console, `/metrics`, `/livez`, `/readyz`.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use pgimbal_tests::http::{get, metric};
 use pgimbal_tests::pgimbal::Config;
@@ -119,6 +120,77 @@ fn metrics_count_what_happened() {
         assert!(value.parse::<f64>().is_ok(), "no sample: {line}");
     }
     assert!(!page.contains("secret"));
+}
+
+/// The samples of a histogram of the pool: how many took up to `le` seconds, how many there were,
+/// and the seconds that they took together.
+fn histogram(page: &str, name: &str, le: &str) -> (f64, f64, f64) {
+    let of = |part: &str, labels: &[&str]| {
+        let labels = [&["database=\"app\"", "user=\"app\""], labels].concat();
+        metric(page, &format!("{name}_{part}"), &labels).unwrap_or(-1.0)
+    };
+    let le = format!("le=\"{le}\"");
+    assert!((of("bucket", &["le=\"+Inf\""]) - of("count", &[])).abs() < 0.1, "{page}");
+    (of("bucket", &[&le]), of("count", &[]), of("sum", &[]))
+}
+
+#[test]
+fn latencies_are_what_a_known_load_took() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("pool_size", 1).start();
+    let begun = Instant::now();
+    let mut client = proxy.client();
+    for _ in 0..20 {
+        client.ok("select pg_sleep(0.06)");
+    }
+    let most = begun.elapsed().as_secs_f64();
+    let page = proxy.metrics();
+    for name in ["pgimbal_query_seconds", "pgimbal_transaction_seconds"] {
+        let (shorter, count, sum) = histogram(&page, name, "0.05");
+        assert_eq!([shorter, count], [0.0, 20.0], "{name}\n{page}");
+        assert!((1.2..=most).contains(&sum), "{name}: {sum} of {most} s");
+    }
+    // The client got the only server connection at once each time.
+    assert_eq!(histogram(&page, "pgimbal_wait_seconds", "0.0001").0, 20.0, "{page}");
+    let rows = rows(&proxy, "show latencies");
+    let query = rows.iter().find(|row| row["user"] == "app" && row["what"] == "query");
+    let query = query.expect("the pool");
+    assert_eq!(query["count"], "20");
+    for column in ["avg", "p50", "p95", "p99"] {
+        assert!(query[column].parse::<u64>().expect("a time") > 50_000, "{query:?}");
+    }
+}
+
+#[test]
+fn latencies_tell_waits_transactions_and_logins_apart() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("pool_size", 1).start();
+    let begun = Instant::now();
+    let (mut holder, mut waiter) = (proxy.client(), proxy.client());
+    let (_, logins, login_time) = histogram(&proxy.metrics(), "pgimbal_login_seconds", "30");
+    assert_eq!(logins, 2.0);
+    assert!(login_time > 0.0);
+    holder.ok("begin");
+    waiter.start_query("select 'after a wait'");
+    eventually("the other has waited for more than 250 ms", SOON, || {
+        let longest = metric(&proxy.metrics(), "pgimbal_longest_wait_seconds", &[]);
+        longest.is_some_and(|seconds| seconds > 0.25)
+    });
+    holder.ok("commit");
+    waiter.read_reply().no_error();
+    let most = begun.elapsed().as_secs_f64();
+    let page = proxy.metrics();
+    let (at_once, waits, waited) = histogram(&page, "pgimbal_wait_seconds", "0.25");
+    assert_eq!([at_once, waits], [1.0, 2.0], "{page}");
+    assert!((0.25..=most).contains(&waited), "{waited} of {most} s");
+    // The transaction lasted as long as the other's wait; its two queries did not.
+    let (shorter, transactions, lasted) = histogram(&page, "pgimbal_transaction_seconds", "0.25");
+    assert!(shorter <= 1.0, "{page}");
+    assert_eq!(transactions, 2.0, "{page}");
+    assert!((waited..=2.0 * most).contains(&lasted), "{lasted} s, with a wait of {waited} s");
+    let (_, queries, queried) = histogram(&page, "pgimbal_query_seconds", "30");
+    assert_eq!(queries, 3.0, "{page}");
+    assert!(queried < lasted, "{queried} of {lasted} s");
 }
 
 #[test]

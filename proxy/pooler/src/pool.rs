@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod checkout;
 pub(crate) mod dial;
+pub mod histogram;
 pub(crate) mod lockouts;
 pub(crate) mod pools;
 pub(crate) mod queue;
@@ -571,11 +572,12 @@ impl Pool {
         self.is_clustered() || self.config.pool.failover_hold.is_some()
     }
 
-    /// Counts a transaction that has ended on one of the pool's server connections; in a pool of
-    /// [`Place::Node`] also as one on a replica.
+    /// Counts a transaction that has ended on one of the pool's server connections, and took
+    /// `time`; in a pool of [`Place::Node`] also as one on a replica.
     #[inline]
-    pub fn count_transaction(&mut self) {
+    pub fn count_transaction(&mut self, time: Duration) {
         self.stats.transactions += 1;
+        self.stats.transaction_times.record(time);
         if self.key.place != Place::Primary {
             self.stats.replica_transactions += 1;
         }

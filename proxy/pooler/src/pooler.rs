@@ -161,16 +161,18 @@ impl Pooler {
     // Sessions.
 
     /// Adds the session of a client that has proven who it is (authentication is the driver's), in
-    /// `pool`, which is not retired while it has a session. `key` makes a random cancel key; it is
+    /// `pool`, which is not retired while it has a session. `came_at` is when its startup packet
+    /// had come, from which the time of its login counts. `key` makes a random cancel key; it is
     /// called again when another session of this worker has that process id. The client is told
     /// nothing yet: [`Self::greet`] follows. [`Self::forget_session`] removes the session.
     pub fn handle_login(
         &mut self,
         pool: PoolId,
+        came_at: Instant,
         now: Instant,
         key: impl FnMut() -> CancelKey,
     ) -> SessionId {
-        arrival::arrive(&mut self.core, pool, now, key)
+        arrival::arrive(&mut self.core, pool, (came_at, now), key)
     }
 
     /// Returns what a client is told after its authentication, up to ReadyForQuery (protocol

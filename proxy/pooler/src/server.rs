@@ -11,6 +11,7 @@ pub(crate) mod restore;
 pub mod server_turn;
 pub(crate) mod servers;
 pub mod statements;
+mod timing;
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -26,6 +27,7 @@ use crate::server::prepared::{StatementId, UnnamedStatement};
 use crate::server::reported::Reported;
 use crate::server::restore::Restore;
 use crate::server::statements::ServerStatements;
+use crate::server::timing::Timing;
 use crate::session::settings::{RefusedSettings, Setting, SettingsId, SettingsTable};
 use crate::session::state::asking::Asking;
 use crate::session::state::question::OwnStatements;
@@ -105,6 +107,8 @@ pub struct Server {
     backend_key: BackendKey,
     /// The number of the current transaction: one more than those that the connection has ended.
     transaction: u64,
+    /// Since when it runs what it runs.
+    timing: Timing,
     /// How many cancel requests are on their way to the backend.
     cancels: u32,
     /// When the connection was opened.
@@ -281,6 +285,7 @@ impl Server {
             backend_key: BackendKey::default(),
             // Zero stands for "in none".
             transaction: 1,
+            timing: Timing::new(opened_at),
             cancels: 0,
             opened_at,
             retire_at,
@@ -352,6 +357,14 @@ impl Server {
     #[must_use]
     pub const fn transaction(&self) -> u64 {
         self.transaction
+    }
+
+    /// A message of the client's is sent: the first of its query, where nothing else is under way.
+    #[inline]
+    pub(crate) fn note_sending(&mut self, now: Instant) {
+        if self.pending.is_empty() && !self.since_ready.segment_open {
+            self.timing.begin(self.status, now);
+        }
     }
 
     /// The backend's process id and secret, for cancel requests; empty until the login has

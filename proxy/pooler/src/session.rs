@@ -112,6 +112,8 @@ pub struct Session {
     output: OutputQueue,
     /// The process id and secret that the client was given for cancel requests.
     key: CancelKey,
+    /// When the client's startup packet had come.
+    came_at: Instant,
     /// When the client logged in.
     connected_at: Instant,
     /// When the client last sent something or was last answered.
@@ -274,7 +276,7 @@ impl Session {
         settings: ClientSettings,
         reported: Rc<Reported>,
         reading: Reading,
-        now: Instant,
+        (came_at, now): (Instant, Instant),
     ) -> Self {
         Self {
             id,
@@ -308,6 +310,7 @@ impl Session {
             final_error: None,
             output: OutputQueue::default(),
             key,
+            came_at,
             connected_at: now,
             active_at: now,
             stalled_since: None,

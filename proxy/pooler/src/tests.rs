@@ -38,7 +38,7 @@ impl<const SESSIONS: usize> Fixture<SESSIONS> {
         let mut pooler = Pooler::new(WorkerId(0), 1, StatementKey([7; 16]), options);
         let pool = pool(&mut pooler, configure);
         let sessions = std::array::from_fn(|n| {
-            pooler.handle_login(pool, now, || CancelKey::short(n as u32 + 1, [1; 32]))
+            pooler.handle_login(pool, now, now, || CancelKey::short(n as u32 + 1, [1; 32]))
         });
         assert_eq!(pooler.greet(sessions[0], &[], now), Greeting::Wait);
         let mut actions = Vec::new();

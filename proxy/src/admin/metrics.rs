@@ -41,7 +41,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         facts::record(&snapshot.facts);
     });
     let mut page = recorder.handle().render();
-    text::waits(&mut page, &counted);
+    text::times(&mut page, &counted);
     text::held(&mut page, &counted);
     text::fetches(&mut page, &snapshot.credentials.fetches);
     page

@@ -172,6 +172,7 @@ async fn logged_in(
     let home = directory.preferred_worker(&key, &entry, worker.id());
     let logged_in = LoggedInClient {
         key,
+        came_at: client.came_at,
         parameters: client.parameters,
         version: client.version,
         pending_output: client.pending_output,

@@ -1,5 +1,7 @@
 //! A client between its login and its session.
 
+use std::time::Instant;
+
 use pgimbal_pooler::pool::PoolKey;
 use pgimbal_wire::startup::ProtocolVersion;
 
@@ -23,6 +25,8 @@ pub struct Migrant {
 pub(super) struct LoggedInClient {
     /// The pool, by database and user.
     pub(super) key: PoolKey,
+    /// When the startup packet had come.
+    pub(super) came_at: Instant,
     /// The parameters of the StartupMessage.
     pub(super) parameters: Vec<Setting>,
     /// The protocol version that was agreed on; from 3.2 on the cancel key has a long secret.

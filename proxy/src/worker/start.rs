@@ -31,7 +31,7 @@ pub(super) fn start_session(worker: &Rc<Worker>, transport: Transport, client: L
     let secret: [u8; LONG_SECRET] = rand::random();
     let long = client.version >= ProtocolVersion::V3_2;
     let peers = &worker.common().peers;
-    let session = state.pooler.handle_login(pool, Instant::now(), || {
+    let session = state.pooler.handle_login(pool, client.came_at, Instant::now(), || {
         let process_id = rand::random();
         let key = if long {
             CancelKey::long(process_id, secret)

@@ -69,7 +69,8 @@ fn client(worker: &Rc<Worker>) -> (Client, UnixStream) {
     let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
     let pool = pools::open(&mut worker.state_mut(), &key).expect("a pool");
     let cancel_key = || CancelKey::short(rand::random(), [7; LONG_SECRET]);
-    let session = worker.state_mut().pooler.handle_login(pool, Instant::now(), cancel_key);
+    let now = Instant::now();
+    let session = worker.state_mut().pooler.handle_login(pool, now, now, cancel_key);
     let (ours, theirs) = UnixStream::pair().expect("two sockets");
     let arriving = Arriving { parameters: Vec::new(), pending_output: Vec::new() };
     let connected = worker.common().process.client_accepted();

@@ -1,7 +1,7 @@
 //! Who gets which server connection, and when it is given back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Waiter, dial, fair_share, queue};
 use crate::action::Action;
@@ -43,7 +43,7 @@ pub(crate) fn checkout(core: &mut Core, id: SessionId, now: Instant) -> Checkout
     let request = Request::of(session, &core.pools[session.pool()], &core.tables);
     match find(core, session.pool(), request, now) {
         Ok(Found::Server(server)) => {
-            link(core, id, server, now);
+            link(core, id, server, Duration::ZERO, now);
             Checkout::Linked(server)
         }
         Ok(Found::Queue(pool)) => {
@@ -154,10 +154,8 @@ fn give_to_waiter(core: &mut Core, pool: PoolId, id: ServerId, now: Instant) -> 
         if !queue::still_waits(&core.sessions, waiter) {
             continue;
         }
-        let pool = &mut core.pools[pool];
-        pool.end_wait();
-        pool.stats_mut().waits.record(now - waiter.since);
-        link(core, waiter.session, id, now);
+        core.pools[pool].end_wait();
+        link(core, waiter.session, id, now - waiter.since, now);
         core.actions.wake(waiter.session);
         return true;
     }
@@ -174,10 +172,12 @@ pub(crate) fn serve_waiters(core: &mut Core, id: PoolId, now: Instant) {
     }
 }
 
-fn link(core: &mut Core, session: SessionId, server: ServerId, now: Instant) {
+/// Gives a session, which has waited for that long, its server connection.
+fn link(core: &mut Core, session: SessionId, server: ServerId, waited: Duration, now: Instant) {
     let linked = (core.sessions.get_mut(session), core.servers.get_mut(server));
     if let (Some(session), Some(server)) = linked {
         session.link_to(server.id(), server.pool());
         server.link_to(session.id(), now);
+        core.pools[server.pool()].stats_mut().waits.record(waited);
     }
 }

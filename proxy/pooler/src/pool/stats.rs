@@ -5,53 +5,11 @@ use std::time::Duration;
 
 use pgimbal_wire::error::SqlState;
 
-/// The upper bounds of the wait histogram's buckets, in microseconds, each included in its bucket.
-/// One more bucket behind them counts longer waits.
-pub const WAIT_BUCKETS_MICROS: [u64; 14] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000,
-    10_000_000,
-];
+use super::histogram::Histogram;
 
 /// Different SQLSTATEs that are counted apart in a pool; PostgreSQL has about 250, a nonsensical
 /// server must not fill memory with invented ones.
 const SQLSTATES_LIMIT: usize = 300;
-
-/// A histogram of how long clients waited for a server connection, for the metric
-/// `pgimbal_wait_seconds`. The default has counted nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WaitHistogram {
-    /// The number of waits in each bucket of [`WAIT_BUCKETS_MICROS`], not cumulated; the last one
-    /// counts waits above 10 s.
-    pub buckets: [u64; WAIT_BUCKETS_MICROS.len() + 1],
-    /// The sum of all waits that were counted, in nanoseconds; 0 if there was none.
-    pub sum_nanos: u64,
-}
-
-impl WaitHistogram {
-    /// Counts one wait, in its bucket (in whole microseconds, rounded down) and in the sum. Called
-    /// when a waiting client gets a server connection; a wait that ends with an error is not
-    /// counted.
-    pub fn record(&mut self, wait: Duration) {
-        let micros = wait.as_micros() as u64;
-        let bucket = WAIT_BUCKETS_MICROS.partition_point(|&bound| bound < micros);
-        self.buckets[bucket] += 1;
-        self.sum_nanos += wait.as_nanos() as u64;
-    }
-
-    /// Returns the number of waits that were counted: the sum of all buckets.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
-    /// Adds the waits that `other` has counted, of another worker or another pool.
-    pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
-            *mine += theirs;
-        }
-        self.sum_nanos += other.sum_nanos;
-    }
-}
 
 /// The counters of one pool on one worker, from zero when the worker has made the pool. None ever
 /// goes down. The driver adds those of all workers for the metrics and the console.
@@ -80,9 +38,20 @@ pub struct PoolStats {
     /// The time for which clients were linked to server connections, in nanoseconds, added up when
     /// each connection is given back. The metric `pgimbal_server_held_seconds_total`.
     pub held_nanos: u64,
-    /// How long clients waited in the queue until they got a server connection. Those that found
-    /// one idle or got an error are not counted. The metric `pgimbal_wait_seconds`.
-    pub waits: WaitHistogram,
+    /// How long the transactions took that [`Self::transactions`] counts, from the first message
+    /// that was sent to the server. The metric `pgimbal_transaction_seconds`.
+    pub transaction_times: Histogram,
+    /// How long the server took for each query, from its first message that was sent to it until
+    /// its ReadyForQuery. A query is a simple query, or the extended-protocol messages up to a
+    /// Sync; those of the proxy's own are not counted. The metric `pgimbal_query_seconds`.
+    pub query_times: Histogram,
+    /// How long clients waited from asking for a server connection until they were given one: zero
+    /// for those that found one idle. A wait that ends with an error is not counted. The metric
+    /// `pgimbal_wait_seconds`.
+    pub waits: Histogram,
+    /// How long the logins took that [`Self::client_logins`] counts, from the startup packet to
+    /// ReadyForQuery. The metric `pgimbal_login_seconds`.
+    pub login_times: Histogram,
     /// Logins of clients that have succeeded: they were told ReadyForQuery. The metric
     /// `pgimbal_client_sessions_total`.
     pub client_logins: u64,
@@ -154,7 +123,10 @@ impl PoolStats {
         self.server_bytes_in += other.server_bytes_in;
         self.server_bytes_out += other.server_bytes_out;
         self.held_nanos += other.held_nanos;
+        self.transaction_times.add(&other.transaction_times);
+        self.query_times.add(&other.query_times);
         self.waits.add(&other.waits);
+        self.login_times.add(&other.login_times);
         self.client_logins += other.client_logins;
         self.server_logins += other.server_logins;
         self.server_login_failures += other.server_login_failures;
@@ -333,17 +305,6 @@ pub struct WorkerSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wait_falls_into_the_bucket_whose_bound_it_does_not_pass() {
-        let mut waits = WaitHistogram::default();
-        waits.record(Duration::from_micros(50));
-        waits.record(Duration::from_micros(51));
-        waits.record(Duration::from_secs(11));
-        assert_eq!((waits.buckets[0], waits.buckets[1]), (1, 1));
-        assert_eq!(waits.buckets[WAIT_BUCKETS_MICROS.len()], 1);
-        assert_eq!(waits.count(), 3);
-    }
 
     #[test]
     fn questions_are_added_by_kind_and_of_pins_the_longest_stays() {

@@ -42,12 +42,13 @@ pub enum Greeting {
     Refused(Arc<[u8]>),
 }
 
-/// A client has logged in. `key` makes a random cancel key; it is called again when another session
-/// of this worker has it.
+/// A client has logged in, whose startup packet had come at the first of `times`; the second is
+/// now. `key` makes a random cancel key; it is called again when another session of this worker has
+/// it.
 pub(crate) fn arrive(
     core: &mut Core,
     pool: PoolId,
-    now: Instant,
+    times: (Instant, Instant),
     mut key: impl FnMut() -> CancelKey,
 ) -> SessionId {
     let key = loop {
@@ -61,7 +62,7 @@ pub(crate) fn arrive(
     core.pools[pool].add_session();
     core.sessions.insert(core.serials.next(), |id| {
         let reading = setup::reading(&reported);
-        Session::new(id, pool, key, settings, reported, reading, now)
+        Session::new(id, pool, key, settings, reported, reading, times)
     })
 }
 
@@ -85,7 +86,7 @@ pub(crate) fn greet(
     // In the words of who will serve it: a standby says that it is one.
     let pool = &mut core.pools[pool_id];
     if let Some(welcome) = pool.shared().welcome() {
-        return self::welcome(core, id, &welcome, parameters);
+        return self::welcome(core, id, &welcome, parameters, now);
     }
     if let Some(error) = pool.shared().standing_failure(now) {
         return Greeting::Refused(error);
@@ -103,6 +104,7 @@ fn welcome(
     id: SessionId,
     welcome: &Welcome,
     parameters: &[NamedValue],
+    now: Instant,
 ) -> Greeting {
     let defaults: Vec<_> = welcome.parameters.iter().map(|(n, v)| (&**n, &**v)).collect();
     let asked = parameters.iter().map(|(name, value)| (&**name, &**value));
@@ -133,7 +135,7 @@ fn welcome(
     setup::know_reported(session, &known);
     let mut out = Vec::with_capacity(512);
     write_greeting(session, &known, &mut out);
-    pool.stats_mut().client_logins += 1;
+    count_login(session, pool, now);
     Greeting::Ready(out)
 }
 
@@ -189,6 +191,7 @@ pub(crate) fn greet_tried(
     server: &mut Server,
     pool: &mut Pool,
     tables: &mut Tables,
+    now: Instant,
     plan: &mut Plan,
 ) {
     session.trial = Trial::None;
@@ -209,7 +212,14 @@ pub(crate) fn greet_tried(
     pool.shared().keep_tried(&asked, spelled, server.reported());
     setup::know_reported(session, &Rc::clone(server.reported()));
     plan.make_for_session(session.id, |out| write_greeting(session, server.reported(), out));
-    pool.stats_mut().client_logins += 1;
+    count_login(session, pool, now);
+}
+
+/// Counts a login that has ended with the greeting.
+fn count_login(session: &Session, pool: &mut Pool, now: Instant) {
+    let stats = pool.stats_mut();
+    stats.client_logins += 1;
+    stats.login_times.record(now - session.came_at);
 }
 
 /// Ends a login with a server's error.

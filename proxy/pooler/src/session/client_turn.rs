@@ -100,8 +100,9 @@ fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
         Link::Fresh(_) => match turn.enter() {
             Err(stop) => stop,
             Ok(()) => {
-                if let Some(server) = turn.server.as_deref_mut() {
-                    arrival::greet_tried(turn.session, server, turn.pool, turn.tables, turn.plan);
+                let ClientTurn { session, server, pool, tables, now, plan, .. } = turn;
+                if let Some(server) = server.as_deref_mut() {
+                    arrival::greet_tried(session, server, pool, tables, *now, plan);
                 }
                 released(turn, Stop::Drained)
             }

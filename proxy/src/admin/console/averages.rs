@@ -85,7 +85,7 @@ fn rates(
             queries: rate(then.queries, now.queries),
             received: rate(then.client_bytes_in, now.client_bytes_in),
             sent: rate(then.client_bytes_out, now.client_bytes_out),
-            wait_micros: rate(then.waits.sum_nanos / 1_000, now.waits.sum_nanos / 1_000),
+            wait_micros: rate(then.waits.sum_nanos() / 1_000, now.waits.sum_nanos() / 1_000),
             held_micros: rate(then.held_nanos / 1_000, now.held_nanos / 1_000),
         };
         (name.clone(), rates)

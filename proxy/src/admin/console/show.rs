@@ -46,6 +46,7 @@ impl Show {
             Self::Databases => DATABASES,
             Self::Failovers => nodes::FAILOVERS,
             Self::Help => HELP_COLUMNS,
+            Self::Latencies => stats::LATENCIES,
             Self::Lists => LISTS,
             Self::Nodes => nodes::NODES,
             Self::Peers => peers::PEERS,
@@ -106,6 +107,7 @@ impl Console {
         match table {
             Show::Clients => connections::clients(&snapshot),
             Show::Databases => databases(&snapshot, &config),
+            Show::Latencies => stats::latencies(&snapshot),
             Show::Lists => lists(&snapshot, &config),
             Show::Pools => stats::pools(&snapshot),
             Show::Questions => stats::questions(&snapshot),

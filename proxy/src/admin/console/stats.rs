@@ -1,5 +1,6 @@
-//! SHOW POOLS, SHOW QUESTIONS and SHOW STATS.
+//! SHOW POOLS, SHOW LATENCIES, SHOW QUESTIONS and SHOW STATS.
 
+use pgimbal_pooler::pool::histogram::Histogram;
 use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats};
 
 use super::answer::{Cell, Column, Row, int, text};
@@ -23,6 +24,18 @@ pub(super) const POOLS: &[Column] = &[
     int("cl_idle"),
     int("cl_pinned"),
     int("sv_leaving"),
+];
+
+/// Columns of our own. Times are in microseconds, since the pool was made.
+pub(super) const LATENCIES: &[Column] = &[
+    text("database"),
+    text("user"),
+    text("what"),
+    int("count"),
+    int("avg"),
+    int("p50"),
+    int("p95"),
+    int("p99"),
 ];
 
 /// Columns of our own.
@@ -95,6 +108,41 @@ pub(super) fn pools(snapshot: &Snapshot) -> Vec<Row> {
     snapshot.pools().into_iter().map(row).collect()
 }
 
+/// The rows of SHOW LATENCIES: four for each pool, sorted by database and user. What has not
+/// happened yet has no times.
+pub(super) fn latencies(snapshot: &Snapshot) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for pool in snapshot.pools() {
+        let stats = &pool.stats;
+        for (what, times) in [
+            ("transaction", &stats.transaction_times),
+            ("query", &stats.query_times),
+            ("wait", &stats.waits),
+            ("login", &stats.login_times),
+        ] {
+            rows.push(latency(&pool, what, times));
+        }
+    }
+    rows
+}
+
+fn latency(pool: &PoolSnapshot, what: &str, times: &Histogram) -> Row {
+    let count = times.count();
+    let average = times.sum_nanos().checked_div(count).map(|nanos| nanos / 1_000);
+    let cell = |micros: Option<u64>| micros.map_or(Cell::Null, Cell::from);
+    let percentile = |share| cell(times.quantile(share).map(|time| time.as_micros() as u64));
+    vec![
+        pool.database.as_str().into(),
+        pool.user.as_str().into(),
+        what.into(),
+        count.into(),
+        cell(average),
+        percentile(0.5),
+        percentile(0.95),
+        percentile(0.99),
+    ]
+}
+
 /// The rows of SHOW QUESTIONS: each kind that a pool's servers were asked about.
 pub(super) fn questions(snapshot: &Snapshot) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -116,7 +164,7 @@ pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
             total.queries,
             total.client_bytes_in,
             total.client_bytes_out,
-            total.waits.sum_nanos / 1_000,
+            total.waits.sum_nanos() / 1_000,
             average.transactions,
             average.queries,
             average.received,
@@ -149,7 +197,7 @@ pub(super) fn totals(snapshot: &Snapshot) -> Vec<Row> {
             total.queries,
             total.client_bytes_in,
             total.client_bytes_out,
-            total.waits.sum_nanos / 1_000,
+            total.waits.sum_nanos() / 1_000,
         ]
     })
 }

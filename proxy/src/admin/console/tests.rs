@@ -78,6 +78,7 @@ async fn let_in(mut stream: TcpStream, role: ConsoleRole) -> Option<Authenticate
     Some(Authenticated {
         generation: None,
         transport: Transport::Plain(Socket::Tcp(stream)),
+        came_at: std::time::Instant::now(),
         user: "root".into(),
         database: "pgimbal".into(),
         parameters: vec![],
@@ -118,6 +119,9 @@ fn told() -> WorkerSnapshot {
     pool.stats.transactions = 123;
     pool.stats.questions.extend([("settings", 2), ("locks", 6)]);
     pool.stats.questions_failed = 1;
+    for millis in [40, 40, 40, 80] {
+        pool.stats.query_times.record(Duration::from_millis(millis));
+    }
     pool.stats.resets = 8;
     let client = ClientSnapshot {
         worker: 0,
@@ -191,6 +195,7 @@ async fn every_table_has_as_many_values_as_columns_in_both_protocols() {
         "CONFIG",
         "DATABASES",
         "HELP",
+        "LATENCIES",
         "LISTS",
         "POOLS",
         "QUESTIONS",
@@ -230,6 +235,21 @@ async fn clients_say_why_they_are_pinned_and_name_their_server() {
     assert_eq!(text("link"), server.get::<_, String>("ptr"));
     assert_eq!(text("ptr"), server.get::<_, String>("link"));
     assert_eq!(server.get::<_, i64>("remote_pid"), 99);
+}
+
+#[tokio::test]
+async fn latencies_are_told_by_pool_and_kind() {
+    let site = Site::open(ConsoleRole::Stats).await;
+    let client = site.driver().await;
+    let rows = client.query("SHOW LATENCIES", &[]).await.unwrap();
+    let kinds: Vec<String> = rows.iter().map(|row| row.get("what")).collect();
+    assert_eq!(kinds, ["transaction", "query", "wait", "login"]);
+    let time = |row: usize, column: &str| rows[row].get::<_, Option<i64>>(column);
+    let columns = ["count", "avg", "p50", "p95", "p99"];
+    // Three of four lie between 25 and 50 ms, the last between 50 and 100 ms.
+    let told = [4, 50_000, 41_666, 90_000, 98_000].map(Some);
+    assert_eq!(columns.map(|column| time(1, column)), told);
+    assert_eq!(columns.map(|column| time(2, column)), [Some(0), None, None, None, None]);
 }
 
 #[tokio::test]

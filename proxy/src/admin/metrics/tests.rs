@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats, WAIT_BUCKETS_MICROS, WorkerSnapshot};
+use pgimbal_pooler::pool::histogram::{BOUNDS, Histogram};
+use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats, WorkerSnapshot};
 use pgimbal_wire::error::SqlState;
 
 use super::*;
@@ -150,24 +151,40 @@ fn questions_resets_and_pins_read_back() {
 }
 
 #[test]
-fn waits_are_a_histogram_whose_buckets_are_cumulated() {
+fn times_are_histograms_whose_buckets_are_cumulated() {
     let mut one = pool("d", "u");
-    for micros in [10, 50, 51, 700, 20_000_000] {
-        one.stats.waits.record(Duration::from_micros(micros));
-    }
+    let stats = &mut one.stats;
+    let families = [
+        ("pgimbal_transaction_seconds", &mut stats.transaction_times),
+        ("pgimbal_query_seconds", &mut stats.query_times),
+        ("pgimbal_wait_seconds", &mut stats.waits),
+        ("pgimbal_login_seconds", &mut stats.login_times),
+    ];
+    let names = families.map(|(name, times)| {
+        let times: &mut Histogram = times;
+        for micros in [10, 100, 101, 700, 40_000_000] {
+            times.record(Duration::from_micros(micros));
+        }
+        name
+    });
+    // Each is told as itself.
+    one.stats.login_times.record(Duration::from_secs(60));
     let samples = read_back(&render(&snapshot(vec![one])));
-    let bucket = |le| {
-        let labels = [("database", "d"), ("user", "u"), ("le", le)];
-        sample(&samples, "pgimbal_wait_seconds_bucket", &labels)
-    };
-    assert_eq!([bucket("0.00005"), bucket("0.0001"), bucket("0.0005")], [2.0, 3.0, 3.0]);
-    assert_eq!([bucket("0.001"), bucket("10"), bucket("+Inf")], [4.0, 4.0, 5.0]);
-    let of = [("database", "d"), ("user", "u")];
-    assert_eq!(sample(&samples, "pgimbal_wait_seconds_count", &of), 5.0);
-    let sum = sample(&samples, "pgimbal_wait_seconds_sum", &of);
-    assert!((sum - 20.000_811).abs() < 1e-9, "{sum}");
-    let buckets = samples.keys().filter(|(name, _)| name == "pgimbal_wait_seconds_bucket").count();
-    assert_eq!(buckets, WAIT_BUCKETS_MICROS.len() + 1);
+    for name in names {
+        let more = if name == "pgimbal_login_seconds" { 1.0 } else { 0.0 };
+        let bucket = |le| {
+            let labels = [("database", "d"), ("user", "u"), ("le", le)];
+            sample(&samples, &format!("{name}_bucket"), &labels)
+        };
+        assert_eq!([bucket("0.0001"), bucket("0.00025"), bucket("0.0005")], [2.0, 3.0, 3.0]);
+        assert_eq!([bucket("0.001"), bucket("30"), bucket("+Inf")], [4.0, 4.0, 5.0 + more]);
+        let of = [("database", "d"), ("user", "u")];
+        assert_eq!(sample(&samples, &format!("{name}_count"), &of), 5.0 + more);
+        let sum = sample(&samples, &format!("{name}_sum"), &of);
+        assert!((sum - 40.000_911 - 60.0 * more).abs() < 1e-9, "{name}: {sum}");
+        let buckets = samples.keys().filter(|(family, _)| *family == format!("{name}_bucket"));
+        assert_eq!(buckets.count(), BOUNDS.len() + 1);
+    }
 }
 
 #[test]

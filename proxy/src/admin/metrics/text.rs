@@ -1,37 +1,65 @@
 //! Families that the exporter cannot take, written as text beside its own.
 //!
-//! Workers count waits in buckets already, and the exporter only takes single observations; its
+//! Workers count times in buckets already, and the exporter only takes single observations; its
 //! counters are integers, and seconds are not.
 
 use std::fmt::Write;
 
 use crate::credentials::FetchCounts;
-use pgimbal_pooler::pool::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS};
+use pgimbal_pooler::pool::histogram::Histogram;
+use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats};
 
 const NANOS: f64 = 1e9;
 
-/// Appends the histogram of waits for a server connection.
-pub(super) fn waits(page: &mut String, pools: &[PoolSnapshot]) {
-    const NAME: &str = "pgimbal_wait_seconds";
+type Times = (&'static str, &'static str, fn(&PoolStats) -> &Histogram);
+
+const TIMES: &[Times] = &[
+    (
+        "pgimbal_transaction_seconds",
+        "Time of transactions, from the first message that is sent to the server.",
+        |stats| &stats.transaction_times,
+    ),
+    (
+        "pgimbal_query_seconds",
+        "Time that servers took for a simple query, or for what a Sync ends.",
+        |stats| &stats.query_times,
+    ),
+    (
+        "pgimbal_wait_seconds",
+        "Time that clients waited for a server connection, 0 if they got one at once.",
+        |stats| &stats.waits,
+    ),
+    (
+        "pgimbal_login_seconds",
+        "Time of clients' logins, from the startup packet to ReadyForQuery.",
+        |stats| &stats.login_times,
+    ),
+];
+
+/// Appends the histograms of pools.
+pub(super) fn times(page: &mut String, pools: &[PoolSnapshot]) {
     if pools.is_empty() {
         return;
     }
-    head(page, NAME, "histogram", "Waits for a server connection by clients that found none idle.");
-    for pool in pools {
-        let labels = labels(pool);
-        let mut below = 0;
-        for (bound, count) in WAIT_BUCKETS_MICROS.iter().zip(&pool.stats.waits.buckets) {
-            below += count;
-            let bound = *bound as f64 / 1e6;
-            line(page, format_args!("{NAME}_bucket{{{labels},le=\"{bound}\"}} {below}"));
+    for (name, help, times) in TIMES {
+        head(page, name, "histogram", help);
+        for pool in pools {
+            histogram(page, name, &labels(pool), times(&pool.stats));
         }
-        let count = pool.stats.waits.count();
-        line(page, format_args!("{NAME}_bucket{{{labels},le=\"+Inf\"}} {count}"));
-        let sum = pool.stats.waits.sum_nanos as f64 / NANOS;
-        line(page, format_args!("{NAME}_sum{{{labels}}} {sum}"));
-        line(page, format_args!("{NAME}_count{{{labels}}} {count}"));
+        page.push('\n');
     }
-    page.push('\n');
+}
+
+fn histogram(page: &mut String, name: &str, labels: &str, times: &Histogram) {
+    for (bound, count) in times.cumulated() {
+        let bound = bound.as_secs_f64();
+        line(page, format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {count}"));
+    }
+    let count = times.count();
+    line(page, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {count}"));
+    let sum = times.sum_nanos() as f64 / NANOS;
+    line(page, format_args!("{name}_sum{{{labels}}} {sum}"));
+    line(page, format_args!("{name}_count{{{labels}}} {count}"));
 }
 
 /// Appends the counter of the time for which clients held server connections.

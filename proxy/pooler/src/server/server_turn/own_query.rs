@@ -2,6 +2,7 @@
 
 use pgimbal_wire::encode::TransactionStatus;
 
+use super::ready;
 use super::turn::{Forwarding, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::proof::Rerun;
@@ -50,7 +51,7 @@ pub(super) fn own_query_ended(
         OwnQuery::Facts => facts_answered(turn, failed),
         OwnQuery::Restore => return Ok(restored(turn, failed)),
         OwnQuery::RerunEnd => {
-            turn.pool.count_transaction();
+            ready::count(turn);
             if let Some(session) = turn.session.as_deref_mut() {
                 session.set_rerun(Rerun::No);
             }
@@ -168,7 +169,8 @@ fn setup_ended(turn: &mut ServerTurn<'_>, at: SettingsId, refused: Option<Refuse
     session.set_refused(refused);
     match session.trial() {
         Trial::Due => {
-            arrival::greet_tried(session, turn.server, turn.pool, turn.tables, turn.plan);
+            let ServerTurn { server, pool, tables, now, plan, .. } = turn;
+            arrival::greet_tried(session, server, pool, tables, *now, plan);
             turn.freed = Freed::Perhaps;
         }
         Trial::None => setup::tell_reported(session, turn.server, turn.plan),

@@ -66,9 +66,7 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding
         // The end of the transaction around it is the client's ReadyForQuery.
         Pending::Sync | Pending::Query(_) if runs_again(turn) => Ok(Forwarding::Swallow),
         Pending::Sync | Pending::Query(_) => {
-            if status == TransactionStatus::Idle {
-                turn.pool.count_transaction();
-            }
+            count(turn);
             if !turn.server.newly_set.is_empty()
                 && let Some(session) = turn.session.as_deref_mut()
             {
@@ -85,6 +83,16 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding
         }
         Pending::Own(kind) => own_query::own_query_ended(turn, kind, since.failed),
         _ => Ok(Forwarding::Swallow),
+    }
+}
+
+/// Counts a query of a client's that has ended, and the transaction if that has ended with it.
+pub(super) fn count(turn: &mut ServerTurn<'_>) {
+    let took = turn.server.timing.end_query(turn.now);
+    turn.pool.stats_mut().query_times.record(took);
+    if turn.server.status == TransactionStatus::Idle {
+        let took = turn.server.timing.end_transaction(turn.now);
+        turn.pool.count_transaction(took);
     }
 }
 

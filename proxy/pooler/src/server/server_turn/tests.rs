@@ -3,7 +3,7 @@
 //! No pool links more than one session to a server connection yet. Here a second one is tied to the
 //! connection of the first, and both send by their own turns.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgimbal_wire::error::SqlState;
 
@@ -11,6 +11,7 @@ use crate::cancel::CancelKey;
 use crate::ids::{ServerId, SessionId};
 use crate::plan::{HOLD_LIMIT, Piece, Plan, Stop};
 use crate::pool::checkout::Checkout;
+use crate::pool::histogram::Histogram;
 use crate::pooler::Pooler;
 use crate::recovery::DisconnectOutcome;
 use crate::session::{Link, Phase, Presence, dismissal};
@@ -181,7 +182,7 @@ fn who_leaves_does_not_shift_the_replies_of_who_stays() {
     let first = shared.sessions[0];
     let pool = shared.session(first).pool();
     shared.sessions[1] =
-        shared.pooler.handle_login(pool, shared.now, || CancelKey::short(3, [1; 32]));
+        shared.pooler.handle_login(pool, shared.now, shared.now, || CancelKey::short(3, [1; 32]));
     assert_eq!(shared.sessions[1].slot, left.slot);
     let [one, other] = shared.answers(&[rows("b"), rows("a"), rows("c"), rows("d")].concat());
     assert_eq!(one, [rows("a"), rows("d")].concat());
@@ -324,4 +325,87 @@ fn a_final_error_never_stands_in_the_middle_of_a_message() {
     let processed = shared.pooler.handle_client_bytes(id, now, &message(b'?', b""), &mut plan);
     assert_eq!((processed.stop, plan.bytes_to_sessions()), (Stop::Fault, 0));
     assert_eq!(shown(&[first, &shared.answers(rest)[0]].concat()), "DCZ");
+}
+
+/// How many were counted, and the milliseconds that they took together.
+fn counted(times: &Histogram) -> (u64, u64) {
+    (times.count(), times.sum_nanos() / 1_000_000)
+}
+
+/// What was counted of queries and of transactions.
+fn times(shared: &mut SharedServer) -> [(u64, u64); 2] {
+    let pool = shared.pooler.server(shared.server).expect("a server connection").pool();
+    let stats = shared.pooler.pool_of(pool).stats();
+    assert_eq!(stats.transaction_times.count(), stats.transactions);
+    [counted(&stats.query_times), counted(&stats.transaction_times)]
+}
+
+#[test]
+fn a_query_takes_until_its_answer_and_a_transaction_until_its_end() {
+    let mut shared = SharedServer::new();
+    let pass = |shared: &mut SharedServer, millis| shared.now += Duration::from_millis(millis);
+    shared.says(0, &query("begin"));
+    pass(&mut shared, 2);
+    shared.answers(&[message(b'C', b"BEGIN\0"), message(b'Z', b"T")].concat());
+    assert_eq!(times(&mut shared), [(1, 2), (0, 0)]);
+    // The client thinks.
+    pass(&mut shared, 1000);
+    shared.says(0, &query("select 'a'"));
+    pass(&mut shared, 30);
+    shared.answers(&[message(b'C', b"SELECT 1\0"), message(b'Z', b"T")].concat());
+    shared.says(0, &query("commit"));
+    pass(&mut shared, 5);
+    shared.answers(&[message(b'C', b"COMMIT\0"), message(b'Z', READY)].concat());
+    assert_eq!(times(&mut shared), [(3, 37), (1, 1037)]);
+    // What passes between transactions belongs to none.
+    pass(&mut shared, 60_000);
+    shared.says(0, &query("select 'b'"));
+    pass(&mut shared, 4);
+    shared.answers(&rows("b"));
+    assert_eq!(times(&mut shared), [(4, 41), (2, 1041)]);
+}
+
+#[test]
+fn a_pipelined_query_begins_with_the_end_of_the_one_before() {
+    let mut shared = SharedServer::new();
+    shared.says(0, &query("select 'a'"));
+    shared.now += Duration::from_millis(3);
+    shared.says(0, &query("select 'b'"));
+    shared.now += Duration::from_millis(4);
+    shared.answers(&rows("a"));
+    assert_eq!(times(&mut shared), [(1, 7), (1, 7)]);
+    shared.now += Duration::from_millis(10);
+    shared.answers(&rows("b"));
+    assert_eq!(times(&mut shared), [(2, 17), (2, 17)]);
+}
+
+#[test]
+fn what_a_sync_ends_is_one_query_from_its_first_message() {
+    let mut shared = SharedServer::new();
+    shared.says(0, &message(b'P', b"\0select 1\0\0\0"));
+    shared.says(0, &message(b'H', b""));
+    shared.now += Duration::from_millis(6);
+    shared.answers(&message(b'1', b""));
+    shared.now += Duration::from_millis(20);
+    let bind = message(b'B', &[0, 0, 0, 0, 0, 0, 0, 0]);
+    let rest = [bind, message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
+    shared.says(0, &rest);
+    shared.now += Duration::from_millis(9);
+    shared.answers(&[message(b'2', b""), rows("1")].concat());
+    assert_eq!(times(&mut shared), [(1, 35), (1, 35)]);
+}
+
+#[test]
+fn a_wait_is_counted_for_who_gets_a_server_connection_at_once_too() {
+    let Fixture { mut pooler, pool, server, sessions: [one, other], mut now } =
+        Fixture::<2>::new(|_| {});
+    let counted = |pooler: &Pooler| counted(&pooler.pool_of(pool).stats().waits);
+    assert_eq!(counted(&pooler), (0, 0));
+    assert_eq!(pooler.checkout(one, now), Checkout::Linked(server));
+    assert_eq!(counted(&pooler), (1, 0));
+    assert_eq!(pooler.checkout(other, now), Checkout::Waiting);
+    now += Duration::from_millis(40);
+    assert_eq!(counted(&pooler), (1, 0), "it still waits");
+    pooler.checkin(server, now);
+    assert_eq!(counted(&pooler), (2, 40));
 }

@@ -237,6 +237,7 @@ impl<'a> ClientTurn<'a> {
             }
         }
         let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Wait) };
+        server.note_sending(self.now);
         if let Rerun::Due(_) = self.session.rerun {
             rerun::begin(self.session, server, self.plan);
         }

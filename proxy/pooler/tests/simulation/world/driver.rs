@@ -20,7 +20,7 @@ impl World {
         let client = &mut self.clients[number];
         let (worker, now) = (client.worker, self.now);
         let process = &mut self.last_process;
-        let id = self.poolers[worker].handle_login(self.pool, now, || {
+        let id = self.poolers[worker].handle_login(self.pool, now, now, || {
             *process += 1;
             CancelKey::short(*process, [7; 32])
         });
