@@ -14,6 +14,7 @@ use crate::pool::checkout::Checkout;
 use crate::pool::histogram::Histogram;
 use crate::pooler::Pooler;
 use crate::recovery::DisconnectOutcome;
+use crate::session::arrival::Greeting;
 use crate::session::{Link, Phase, Presence, dismissal};
 use crate::tests::Fixture;
 
@@ -408,4 +409,18 @@ fn a_wait_is_counted_for_who_gets_a_server_connection_at_once_too() {
     assert_eq!(counted(&pooler), (1, 0), "it still waits");
     pooler.checkin(server, now);
     assert_eq!(counted(&pooler), (2, 40));
+}
+
+#[test]
+fn a_login_takes_from_the_startup_packet_to_the_greeting() {
+    let Fixture { mut pooler, pool, now, .. } = Fixture::<1>::new(|_| {});
+    let before = counted(&pooler.pool_of(pool).stats().login_times);
+    assert_eq!(before, (1, 0));
+    let came_at = now + Duration::from_secs(5);
+    let proven_at = came_at + Duration::from_millis(30);
+    let key = || CancelKey::short(9, [1; 32]);
+    let session = pooler.handle_login(pool, came_at, proven_at, key);
+    let greeting = pooler.greet(session, &[], proven_at + Duration::from_millis(12));
+    assert!(matches!(greeting, Greeting::Ready(_)), "{greeting:?}");
+    assert_eq!(counted(&pooler.pool_of(pool).stats().login_times), (2, 42));
 }
