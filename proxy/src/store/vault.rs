@@ -10,7 +10,7 @@ use pgimbal_auth::source::{KvSecret, VaultClient};
 use pgimbal_config::{Config, VaultConfig};
 
 use super::document::{
-    LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, POLL, Stored, Version, VersionOf, names_aside,
+    LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, Stored, Version, VersionOf, names_aside,
 };
 use super::error::StoreError;
 
@@ -99,11 +99,6 @@ impl VaultStore {
             }
         }
         Err(StoreError::all_taken(&self.location))
-    }
-
-    /// Returns after a while: Vault tells nobody.
-    pub(super) async fn changed(&self) {
-        tokio::time::sleep(POLL).await;
     }
 
     /// Asks which of the rights are missing.
