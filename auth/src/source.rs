@@ -18,7 +18,7 @@ mod sources;
 mod vault;
 
 pub use self::sources::Sources;
-pub use self::vault::{Health, KvDocument, KvSecret, TokenStatus, VaultClient};
+pub use self::vault::{Health, KvContent, KvDocument, KvSecret, TokenStatus, VaultClient};
 
 /// A future on the heap, so that sources of different kinds are one type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

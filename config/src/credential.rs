@@ -9,6 +9,11 @@ use crate::secret::Secret;
 use crate::table::settings;
 use crate::words::HistoryPlace;
 
+/// Limit of a user's accepted passwords in what replicas share and a restart keeps, the newest
+/// included: 1,000 users then fit into a Kubernetes Secret or a secret of Vault, which hold about
+/// 1 MB.
+pub const MAX_SHARED_GENERATIONS: u32 = 3;
+
 settings! {
     /// The options of passwords that rotate, at the top level of the file. A user's own
     /// `grace_generations` and `grace_age` win over these. A password that stands in the
@@ -28,8 +33,9 @@ settings! {
         "deployment_key_previous" deployment_key_previous: Option<Secret> as Maybe<Hidden> = "",
             restart, try "a5b4c3d2e1f0";
         /// How many passwords of a user are accepted, the newest included. 2: an application
-        /// with the previous one goes on until the next rotation.
-        "grace_generations" grace_generations: u32 as Positive = "2", applied, try "5";
+        /// with the previous one goes on until the next rotation. At most 3 with a `[store]`, with
+        /// `[peers]`, or where `credential_history` keeps them.
+        "grace_generations" grace_generations: u32 as Positive = "2", applied, try "3";
         /// How long an old password is accepted after a newer one was seen. A week: the usual
         /// rotation period.
         "grace_age" grace_age: Option<Duration> as OrOff<Span> = "7d", applied, try "1h";

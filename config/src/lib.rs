@@ -43,7 +43,7 @@ pub use backoff::Backoff;
 pub use budget::{ServerBudget, ServerLimit};
 pub use cluster::{ClusterConfig, NodeConfig, ResolvedCluster};
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
-pub use credential::CredentialConfig;
+pub use credential::{CredentialConfig, MAX_SHARED_GENERATIONS};
 pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
 pub use host::Host;
 pub use load::load;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use figment::value::Value;
 
 use crate::host::DnsName;
-use crate::reader::{Address, Maybe, Names, NonEmpty, OrOff, Reader};
+use crate::reader::{Address, Maybe, Names, NonEmpty, OrOff, Reader, number};
 use crate::table::settings;
 
 /// Length, in characters, below which a `deployment_key` is refused for peers: who connects to the
@@ -97,13 +97,7 @@ impl Reader for PeerNumber {
     const KIND: &'static str = "number, 1 to 16383";
 
     fn read(value: &Value) -> Result<u16, String> {
-        let number = match value.as_str() {
-            Some(text) => text.parse().ok(),
-            None => value.to_num().and_then(|n| u16::try_from(n.to_u128_lossy()?).ok()),
-        };
-        number
-            .filter(|number| (1..=GREATEST_PEER_ID).contains(number))
-            .ok_or_else(|| format!("expected a whole number from 1 to {GREATEST_PEER_ID}"))
+        number(value, 1, GREATEST_PEER_ID)
     }
 }
 

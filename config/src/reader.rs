@@ -1,6 +1,7 @@
 //! Readers: how the value of one option is checked, whether it comes from a file, where it may be
 //! a number or a list, or from the environment or a flag, where it is text.
 
+use std::fmt::Display;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -186,65 +187,35 @@ impl Reader for NoAddresses {
     }
 }
 
-/// A whole number, zero included.
-pub(crate) struct Count;
+/// Readers of whole numbers within limits: name, type, the name of the value's type, limits.
+macro_rules! whole_numbers {
+    ($($(#[$doc:meta])* $name:ident: $out:ty = $kind:literal, $least:expr, $most:expr;)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
 
-impl Reader for Count {
-    type Out = u32;
-    const KIND: &'static str = "number";
+        impl Reader for $name {
+            type Out = $out;
+            const KIND: &'static str = $kind;
 
-    fn read(value: &Value) -> Result<u32, String> {
-        number(value, 0, u32::MAX.into()).map(|n| n as u32)
-    }
+            fn read(value: &Value) -> Result<$out, String> {
+                number(value, $least, $most)
+            }
+        }
+    )*};
 }
 
-/// A whole number of at least 1.
-pub(crate) struct Positive;
-
-impl Reader for Positive {
-    type Out = u32;
-    const KIND: &'static str = "number, at least 1";
-
-    fn read(value: &Value) -> Result<u32, String> {
-        number(value, 1, u32::MAX.into()).map(|n| n as u32)
-    }
-}
-
-/// A number of replicas of pgimbal: nobody runs more, and each has a slot of its own.
-pub(crate) struct Replicas;
-
-impl Reader for Replicas {
-    type Out = u32;
-    const KIND: &'static str = "number, 1 to 64";
-
-    fn read(value: &Value) -> Result<u32, String> {
-        number(value, 1, 64).map(|n| n as u32)
-    }
-}
-
-/// A TCP port.
-pub(crate) struct Port;
-
-impl Reader for Port {
-    type Out = u16;
-    const KIND: &'static str = "port";
-
-    fn read(value: &Value) -> Result<u16, String> {
-        number(value, 1, u16::MAX.into()).map(|n| n as u16)
-    }
-}
-
-/// A number of threads; 0 means one for each core and is resolved when everything is read.
-pub(crate) struct Threads;
-
-impl Reader for Threads {
-    type Out = usize;
-    const KIND: &'static str = "number";
-
-    fn read(value: &Value) -> Result<usize, String> {
-        // A worker's number has seven bits of the process id in a cancel key.
-        number(value, 0, 126).map(|n| n as usize)
-    }
+whole_numbers! {
+    /// A whole number, zero included.
+    Count: u32 = "number", 0, u32::MAX;
+    /// A whole number of at least 1.
+    Positive: u32 = "number, at least 1", 1, u32::MAX;
+    /// A number of replicas of pgimbal: nobody runs more, and each has a slot of its own.
+    Replicas: u32 = "number, 1 to 64", 1, 64;
+    /// A TCP port.
+    Port: u16 = "port", 1, u16::MAX;
+    /// A number of threads; 0 means one for each core and is resolved when everything is read. A
+    /// worker's number has seven bits of the process id in a cancel key.
+    Threads: usize = "number", 0, 126;
 }
 
 /// A length of time, which may be zero.
@@ -376,12 +347,17 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-fn number(value: &Value, least: u64, most: u64) -> Result<u64, String> {
+/// The whole number of a value, within limits.
+pub(crate) fn number<N>(value: &Value, least: N, most: N) -> Result<N, String>
+where
+    N: TryFrom<u64> + PartialOrd + Copy + Display,
+{
     let read = match value.as_str() {
         Some(text) => text.parse().ok(),
         None => value.to_num().and_then(|n| u64::try_from(n.to_u128_lossy()?).ok()),
     };
-    read.filter(|n| (least..=most).contains(n))
+    read.and_then(|n: u64| N::try_from(n).ok())
+        .filter(|n| (least..=most).contains(n))
         .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
 }
 

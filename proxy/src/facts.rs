@@ -10,6 +10,8 @@ mod keeper;
 mod status;
 
 use std::fmt;
+use std::future::pending;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use pgimbal_replicas::budget::slots::Slots;
 use pgimbal_replicas::document::{Document, DocumentError, SaltsKey};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -35,6 +38,11 @@ const START_TIME: Duration = Duration::from_secs(10);
 /// Time limit for which the end of the process waits for the store. It answers in milliseconds when
 /// it is well, and the peers have the facts too.
 const END_TIME: Duration = Duration::from_secs(2);
+
+/// Documents above this size in bytes are read and written on a thread of their own: a megabyte
+/// takes some ten milliseconds to inflate, parse and deflate, for which everything else on the main
+/// thread would wait. Going to another thread takes some ten microseconds.
+const LARGE: usize = 64 << 10;
 
 /// The handle to the facts. Clones are cheap and share them.
 #[derive(Clone, Debug)]
@@ -151,14 +159,15 @@ impl Facts {
         is_alone: bool,
         location: &str,
     ) -> Self {
-        let (published, _) = watch::channel(Arc::default());
+        let state = State::default();
+        let (published, _) = watch::channel(Arc::clone(&state.document));
         let (progress, _) = watch::channel(Progress::default());
         let inner = Inner {
             instance,
             key,
             keeps_generations,
             is_alone,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             published,
             progress,
             changed: Notify::new(),
@@ -270,6 +279,12 @@ impl Facts {
         Change(self.inner.state().change)
     }
 
+    /// The size of the document in bytes when the store last had it; 0 before. What is here now is
+    /// about as large.
+    fn stored_size(&self) -> usize {
+        self.inner.status.now().size
+    }
+
     /// The document as bytes, for a peer.
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let document = Arc::clone(&self.inner.state().document);
@@ -309,6 +324,23 @@ impl Facts {
     #[must_use]
     pub fn status(&self) -> FactsStatus {
         self.inner.status.now()
+    }
+}
+
+/// Does `work` with a document of about `size` bytes, and returns what it returns; on another thread
+/// when the document is large.
+async fn off_main_thread<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if size <= LARGE {
+        return work();
+    }
+    match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => resume_unwind(panic),
+        // The runtime ends, and this task with it.
+        Err(Err(_)) => pending().await,
     }
 }
 

@@ -145,16 +145,15 @@ impl Store {
     }
 
     /// Returns when it is time to read again: a hint that somebody, perhaps this process, has
-    /// written. At once after a change of the Secret; within a second for a file; every 30 s where
-    /// nothing tells (Vault, and a Secret that may not be watched). Pends for ever in memory. For
-    /// one waiter at a time; it may be dropped and called again, and hints in between are kept as
-    /// one.
+    /// written. At once after a change of the Secret; within a second for a file. Pends for ever in
+    /// memory, and where nothing tells (Vault, and a Secret that may not be watched): whoever waits
+    /// also reads now and then. For one waiter at a time; it may be dropped and called again, and
+    /// hints in between are kept as one.
     pub async fn changed(&self) {
         match &self.driver {
-            Driver::Memory(_) => std::future::pending().await,
+            Driver::Memory(_) | Driver::Vault(_) => std::future::pending().await,
             Driver::File(store) => store.changed().await,
             Driver::Kubernetes(store) => store.changed().await,
-            Driver::Vault(store) => store.changed().await,
         }
     }
 

@@ -5,6 +5,9 @@
     reason = "in a test a failed expectation is the point"
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use pgimbal::store::{LIMIT, MAX_DOCUMENT, Store, StoreError};
@@ -104,9 +107,9 @@ async fn count_up(store: &Store, times: usize) -> usize {
 
 /// Two writers at once lose nothing of each other.
 async fn loses_no_write(one: Store, other: Store, times: usize) {
-    let (one, other) = (std::sync::Arc::new(one), std::sync::Arc::new(other));
+    let (one, other) = (Arc::new(one), Arc::new(other));
     let tasks = [&one, &other].map(|store| {
-        let store = std::sync::Arc::clone(store);
+        let store = Arc::clone(store);
         tokio::spawn(async move { count_up(&store, times).await })
     });
     let mut conflicts = 0;
@@ -116,6 +119,90 @@ async fn loses_no_write(one: Store, other: Store, times: usize) {
     let count = one.read().await.unwrap();
     assert_eq!(**count.bytes, *(2 * times).to_string().as_bytes());
     assert!(conflicts > 0, "they never met: the test shows nothing");
+}
+
+/// One who notes names in the document, one after the other, each once. A write that was not
+/// answered may have been made: the document is read again, as the keeper of the facts does.
+struct Writer {
+    store: Store,
+    name: &'static str,
+    noted: AtomicUsize,
+    failed: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Writer {
+    fn new(store: Store, name: &'static str) -> Arc<Self> {
+        let (noted, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { store, name, noted, failed, is_over: AtomicBool::new(false) })
+    }
+
+    async fn run(&self) {
+        while !self.is_over.load(SeqCst) {
+            let name = format!("{}-{}\n", self.name, self.noted.load(SeqCst));
+            while let Err(error) = self.note(&name).await {
+                // An API server that has just started forbids everything for a moment.
+                let passes = matches!(error, StoreError::Forbidden { .. });
+                assert!(error.is_conflict() || error.is_away() || passes, "{error}");
+                self.failed.fetch_add(usize::from(error.is_away()), SeqCst);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            self.noted.fetch_add(1, SeqCst);
+        }
+    }
+
+    async fn note(&self, name: &str) -> Result<(), StoreError> {
+        let read = self.store.read().await?;
+        let text = String::from_utf8(read.bytes.to_vec()).unwrap();
+        if !text.split_inclusive('\n').any(|line| line == name) {
+            self.store.replace((text + name).as_bytes(), &read.version).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Two writers lose nothing and note nothing twice while their store is taken away in the middle of
+/// what they write, and brought back, so many times.
+async fn loses_no_write_when_interrupted<T: Send + 'static>(
+    times: usize,
+    stores: [Store; 2],
+    mut place: T,
+    take_away: impl Fn(&mut T) + Send + 'static,
+    bring_back: impl Fn(&mut T) + Send + 'static,
+) {
+    let [one, other] = stores;
+    let writers = [Writer::new(one, "one"), Writer::new(other, "other")];
+    let tasks = writers.clone().map(|writer| tokio::spawn(async move { writer.run().await }));
+    let seen = writers.clone();
+    let interrupts = tokio::task::spawn_blocking(move || {
+        let wait = |what: &str, count: fn(&Writer) -> usize| {
+            let before = seen.each_ref().map(|writer| count(writer));
+            pgimbal_tests::eventually(what, 4 * SOON, || {
+                seen.iter().zip(before).all(|(writer, before)| count(writer) > before + 2)
+            });
+        };
+        for _ in 0..times {
+            wait("both write", |writer| writer.noted.load(SeqCst));
+            take_away(&mut place);
+            wait("both notice it", |writer| writer.failed.load(SeqCst));
+            bring_back(&mut place);
+        }
+        wait("both write again", |writer| writer.noted.load(SeqCst));
+        seen.iter().for_each(|writer| writer.is_over.store(true, SeqCst));
+        place
+    });
+    let place = interrupts.await.unwrap();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let text = String::from_utf8(writers[0].store.read().await.unwrap().bytes.to_vec()).unwrap();
+    for writer in &writers {
+        for number in 0..writer.noted.load(SeqCst) {
+            let name = format!("{}-{number}", writer.name);
+            assert_eq!(text.lines().filter(|line| **line == *name).count(), 1, "{name} in {text}");
+        }
+    }
+    drop(place);
 }
 
 /// Asks until `found` holds, as an operator's change takes a moment to be known.

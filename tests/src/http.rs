@@ -1,7 +1,12 @@
-//! A minimal HTTP client and a reader of Prometheus pages.
+//! Minimal HTTP clients, of pages and of APIs with JSON, and a reader of Prometheus pages.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use serde_json::Value;
 
 use crate::until::SOON;
 
@@ -39,4 +44,75 @@ pub fn metric(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
         .map(|(_, value)| value.parse().expect("a number"))
         .collect();
     if samples.is_empty() { None } else { Some(samples.iter().sum()) }
+}
+
+/// An HTTP API of 127.0.0.1 that takes and gives JSON, with one connection for each call.
+#[derive(Clone)]
+pub(crate) struct JsonApi {
+    /// Its TCP port.
+    pub(crate) port: u16,
+    /// The TLS that it speaks; `None` for none.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
+impl JsonApi {
+    /// Sends a request with `headers`, each with its `\r\n`. Returns the status and the body, which
+    /// is `null` when it is not JSON.
+    ///
+    /// # Errors
+    /// The error of the connection, and an error when the answer is not HTTP.
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &Value,
+    ) -> io::Result<(u16, Value)> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        // HTTP/1.0: the answer ends with the connection and never comes in chunks.
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n{headers}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+        socket.set_read_timeout(Some(SOON))?;
+        let bytes = match &self.tls {
+            None => exchange(&mut socket, &request)?,
+            Some(tls) => {
+                let name = ServerName::try_from("localhost").expect("a name");
+                let session =
+                    ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+                exchange(&mut StreamOwned::new(session, socket), &request)?
+            }
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other(format!("no HTTP: {text}")))?;
+        Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+    }
+}
+
+/// The body of an answer to `method` of `path`.
+///
+/// # Panics
+/// When there is no answer, or its status is not 2xx.
+pub(crate) fn succeeded(method: &str, path: &str, answer: io::Result<(u16, Value)>) -> Value {
+    let (status, body) = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    assert!((200..300).contains(&status), "{method} {path}: {status} {body}");
+    body
+}
+
+/// Writes `request` and reads to the end.
+fn exchange(stream: &mut (impl Read + Write), request: &str) -> io::Result<Vec<u8>> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        // Go's servers end a TLS connection without saying so once they have answered.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !bytes.is_empty() => {}
+        other => drop(other?),
+    }
+    Ok(bytes)
 }

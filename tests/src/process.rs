@@ -75,7 +75,8 @@ impl Process {
     /// # Panics
     /// When it ends instead, or never does.
     pub fn wait_until_it_listens(&mut self, name: &str, ports: &[u16]) {
-        eventually(&format!("{name} listens"), SOON, || {
+        // It may wait for its passwords and its store first.
+        eventually(&format!("{name} listens"), SOON * 4, || {
             assert!(self.ended().is_none(), "{name} ended:\n{}", self.log());
             ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
         });

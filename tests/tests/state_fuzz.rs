@@ -34,7 +34,9 @@ mod shrink;
 mod side;
 mod texts;
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -126,7 +128,8 @@ impl Fuzz {
             eprintln!("{count} times {alike}");
         }
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        assert!(found.is_empty(), "{} differences, see above", found.len());
+        let lines: Vec<String> = found.iter().map(Found::line).collect();
+        assert!(found.is_empty(), "{} differences, see above:\n{}", found.len(), lines.join("\n"));
     }
 
     fn lane(&self, pg: &Postgres, number: usize, kind: Kind) {
@@ -219,6 +222,14 @@ fn check(
     Found { seed, difference: seen, script, note: ", which it did not show again by itself" }
 }
 
+impl Found {
+    /// It on one line, without the script.
+    fn line(&self) -> String {
+        format!("PGIMBAL_STATE_SEED={}{}: {}", self.seed, self.note, self.difference.text)
+            .replace('\n', " ")
+    }
+}
+
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (seed, note) = (self.seed, self.note);
@@ -255,24 +266,71 @@ fn state_fuzz_two_sessions_of_postgresql_show_no_difference() {
 fn replay(scripts: &[(String, Script)], verify: Option<&Verify>) {
     // Where no library is loaded ahead, since that is a state of the connection, too.
     let pg = server(&[], KINDS.len());
-    let failed = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for (number, kind) in KINDS.into_iter().enumerate() {
-            let (pg, failed) = (&pg, &failed);
-            scope.spawn(move || {
-                let mut lane = Lane::new(pg, number, kind, verify);
-                for (name, script) in scripts {
-                    if let Some(difference) = fresh(&mut lane, script) {
-                        let text = difference.text;
-                        lock(failed).push(format!("{name}\n{kind:?}: {text}\n{script}"));
-                    }
-                }
-            });
-        }
+    let failed: Vec<Failed> = std::thread::scope(|scope| {
+        let lanes = KINDS.into_iter().enumerate().map(|(number, kind)| {
+            let pg = &pg;
+            scope.spawn(move || replay_on(pg, number, kind, scripts, verify))
+        });
+        let lanes: Vec<_> = lanes.collect();
+        lanes.into_iter().flat_map(|lane| lane.join().expect("it catches what fails")).collect()
     });
-    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failed.sort();
-    assert!(failed.is_empty(), "{} of them differ:\n{}", failed.len(), failed.join("\n"));
+    // What differs comes first: of a long message not all is shown everywhere.
+    let count = failed.len();
+    let lines: Vec<String> = failed.iter().map(|one| one.text.replace('\n', " ")).collect();
+    let scripts: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    assert!(count == 0, "{count} differ:\n{}\n\n{}", lines.join("\n"), scripts.join("\n"));
+}
+
+/// A script that did not run as it should.
+struct Failed {
+    /// Its name, the kind of pool, and what was seen.
+    text: String,
+    script: Option<Script>,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let script = self.script.as_ref().map(ToString::to_string).unwrap_or_default();
+        write!(f, "{}\n{script}", self.text)
+    }
+}
+
+/// Runs scripts on one kind of pool. Ends where the harness itself fails.
+fn replay_on(
+    pg: &Postgres,
+    number: usize,
+    kind: Kind,
+    scripts: &[(String, Script)],
+    verify: Option<&Verify>,
+) -> Vec<Failed> {
+    let mut failed = Vec::new();
+    let lane = catch_unwind(AssertUnwindSafe(|| Lane::new(pg, number, kind, verify)));
+    let mut lane = match lane {
+        Ok(lane) => lane,
+        Err(panic) => {
+            let text = format!("{kind:?}: no pool: {}", words(&*panic));
+            return vec![Failed { text, script: None }];
+        }
+    };
+    for (name, script) in scripts {
+        let text = match catch_unwind(AssertUnwindSafe(|| fresh(&mut lane, script))) {
+            Ok(None) => continue,
+            Ok(Some(difference)) => format!("{name}, {kind:?}: {}", difference.text),
+            Err(panic) => {
+                let text = format!("{name}, {kind:?}: the harness failed: {}", words(&*panic));
+                failed.push(Failed { text, script: Some(script.clone()) });
+                break;
+            }
+        };
+        failed.push(Failed { text, script: Some(script.clone()) });
+    }
+    failed
+}
+
+/// The words of a panic.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words")
 }
 
 fn known() -> Vec<(String, Script)> {

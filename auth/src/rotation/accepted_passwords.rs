@@ -114,7 +114,7 @@ impl AcceptedPasswords {
             }
             None if own > self.greatest_order() => own,
             // A clock helps only where this process knows nothing of the others' passwords.
-            None => Time::of(now).seconds().max(self.greatest_order() + 1),
+            None => Time::of(now).seconds().max(self.greatest_order().saturating_add(1)),
         };
         if newer.is_some() && id.is_some_and(|id| self.revocations.covers(id, order)) {
             return false;
@@ -164,7 +164,7 @@ impl AcceptedPasswords {
     pub fn confirm(&mut self, now: SystemTime) -> bool {
         let own = self.own_newest();
         let is_own = |entry: &Entry| entry.is_own && Some(entry.number) == own;
-        let order = self.greatest_order() + 1;
+        let order = self.greatest_order().saturating_add(1);
         let Some((top, older)) = self.entries.split_last_mut() else { return false };
         let Some(entry) = older.iter_mut().find(|entry| is_own(entry)) else { return false };
         let is_late = entry.rotated_at.is_some() && entry.rotated_at < top.rotated_at;
@@ -233,7 +233,7 @@ impl AcceptedPasswords {
     fn keep_own_newest(&mut self) {
         let place = |entry: &Entry| (entry.order, entry.rotated_at, entry.id);
         let Some(top) = self.entries.iter().map(place).max() else { return };
-        let (own, order) = (self.own_newest(), self.greatest_order() + 1);
+        let (own, order) = (self.own_newest(), self.greatest_order().saturating_add(1));
         let latest = self.entries.iter().filter_map(|entry| entry.rotated_at).max();
         let (ended, revocations) = (self.revocations.ended(), &self.revocations);
         for entry in &mut self.entries {
@@ -295,6 +295,12 @@ impl AcceptedPasswords {
         }
         self.entries = kept;
         self.entries.push(newest);
+    }
+
+    /// Whether any generation was revoked or has ended for good, here or elsewhere.
+    #[must_use]
+    pub fn has_revoked(&self) -> bool {
+        self.revocations != Revocations::default()
     }
 
     /// Drops the generations that `grace` no longer covers, never the newest, nor the newest that

@@ -1,6 +1,7 @@
 //! What is kept of a user's accepted generations, in verifiers and times, and how the records of
 //! two replicas are merged.
 
+use pgimbal_config::MAX_SHARED_GENERATIONS;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -10,9 +11,8 @@ use super::secret_bytes::{SecretBytes, Time};
 use super::unknown_fields::UnknownFields;
 use crate::verifier::{Key, SaltParameters};
 
-/// Limit of a user's generations that are written: 1,000 users then fit into a Kubernetes Secret or
-/// a secret of Vault, which hold about 1 MB.
-pub const MAX_WRITTEN: usize = 3;
+/// Limit of a user's generations that are written.
+pub const MAX_WRITTEN: usize = MAX_SHARED_GENERATIONS as usize;
 
 /// The history of one user: the generations that clients may show, and those that are revoked. It
 /// holds no password and no salt, but verifiers, which are secrets.

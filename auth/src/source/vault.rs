@@ -55,7 +55,7 @@ mod token;
 mod verdict;
 
 pub use self::health::Health;
-pub use self::kv::{KvDocument, KvSecret};
+pub use self::kv::{KvContent, KvDocument, KvSecret};
 
 /// Limit of requests to one Vault at a time. Vault answers in about a millisecond, so that a
 /// thousand roles are read in well under a second; more requests would open as many connections.

@@ -254,3 +254,24 @@ fn cached_passwords_read_back() {
     assert_eq!((password.password().expose(), password.rotated_at()), ("pa\"word", Some(at(7))));
     assert!(PasswordCache::parse(&bytes[..bytes.len() - 3]).is_err());
 }
+
+#[test]
+fn a_history_that_somebody_has_edited_to_the_greatest_number_ends_nothing() {
+    let mut before = AcceptedPasswords::new(salt_parameters(), None);
+    learn(&mut before, 1, 10);
+    let mut json = serde_json::to_value(before.record()).expect("JSON");
+    json["generations"][0]["order"] = u64::MAX.into();
+    let record: HistoryRecord = serde_json::from_value(json).expect("a record");
+    let mut accepted = of_record(&record);
+    learn(&mut accepted, 2, 20);
+    let newest = accepted.generations().next();
+    assert_eq!(newest, Some((2, at(20))), "the later date is the newer one");
+    let mut numbers = 3..;
+    accepted.merge(&record, GRACE, at(30), || numbers.next().expect("a number"));
+    accepted.confirm(at(40));
+    assert_eq!(accepted.generations().count(), 2);
+    accepted.revoke_old(&record);
+    assert_eq!(accepted.generations().map(|(_, born)| born).collect::<Vec<_>>(), [at(20)]);
+    learn(&mut accepted, 1, 10);
+    assert_eq!(accepted.generations().count(), 1, "it was revoked");
+}

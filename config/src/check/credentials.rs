@@ -5,9 +5,10 @@ use std::path::Path;
 use super::files::{Pem, pem};
 use super::findings::Findings;
 use crate::config::{Config, WILDCARD};
+use crate::credential::MAX_SHARED_GENERATIONS;
 use crate::user::{PasswordForm, SourceConfig, UserConfig};
 use crate::vault::VaultConfig;
-use crate::words::{HistoryPlace, VaultLogin};
+use crate::words::{HistoryPlace, StoreKind, VaultLogin};
 
 /// A rule's source that is nothing but the name that a client gives.
 const PLACEHOLDER: &str = "{user}";
@@ -24,6 +25,7 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
             found.add("password_cache", Some("true".to_owned()), cause);
         }
     }
+    grace(config, found);
     for (name, vault) in &config.vaults {
         login(vault, &format!("vaults.{name}"), found);
     }
@@ -42,6 +44,27 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
             let cause = "an md5 hash cannot be used with SCRAM; give the password or its verifier";
             found.add(&format!("{path}.accept_also"), None, cause);
         }
+    }
+}
+
+/// Checks that no more passwords of a user are to be accepted than replicas and restarts know of.
+fn grace(config: &Config, found: &mut Findings<'_>) {
+    let own = &config.credentials;
+    let is_kept = own.history == HistoryPlace::File || config.store.kind != StoreKind::Memory;
+    if !is_kept && config.peers.listen.is_none() {
+        return;
+    }
+    let users = config.users.iter();
+    let users = users.filter_map(|(name, user)| {
+        Some((format!("users.{name}.grace_generations"), user.grace_generations?))
+    });
+    let all = ("grace_generations".to_owned(), own.grace_generations);
+    for (key, count) in users.chain([all]).filter(|(_, count)| *count > MAX_SHARED_GENERATIONS) {
+        let cause = format!(
+            "no more than {MAX_SHARED_GENERATIONS} are shared with other replicas or kept over a \
+             restart: the older ones would be accepted here, and refused there and then"
+        );
+        found.add(&key, Some(count.to_string()), cause);
     }
 }
 

@@ -271,6 +271,31 @@ fn sources_of_passwords() {
 }
 
 #[test]
+fn no_more_passwords_are_accepted_than_all_replicas_know() {
+    let dir = std::env::temp_dir();
+    let state = format!("state_dir = '{}'\n", dir.display());
+    let key = "deployment_key = '0123456789abcdefghijklmnopqrstuv'\n";
+    let user = "[users.bob]\npassword_file = '/run/secrets/bob'\n";
+    let places = [
+        format!("{state}credential_history = 'file'\nNUMBER{user}OF_USER"),
+        format!("{state}NUMBER{user}OF_USER[store]\nkind = 'file'\n"),
+        format!("{key}NUMBER{user}OF_USER[peers]\nlisten = '127.0.0.1:1'\naddresses = 'a:1'\n"),
+    ];
+    let text = |place: &str, all: u32, of_user: u32| {
+        place
+            .replace("NUMBER", &format!("grace_generations = {all}\n"))
+            .replace("OF_USER", &format!("grace_generations = {of_user}\n"))
+    };
+    for place in &places {
+        accepted(&text(place, 3, 3));
+        refused(&text(place, 4, 3), "grace_generations", "no more than 3");
+        refused(&text(place, 3, 4), "users.bob.grace_generations", "no more than 3");
+    }
+    // One process that keeps nothing, in whose memory there is room for all.
+    accepted(&format!("{state}grace_generations = 1000\n{user}grace_generations = 9\n"));
+}
+
+#[test]
 fn a_rule_lets_nobody_in_with_what_is_not_their_own() {
     let rule = |lines: &str| format!("{VAULT}[users.'*']\n{lines}");
     let also = rule("vault_role = '{user}'\naccept_also = 'old'");

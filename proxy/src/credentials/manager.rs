@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pgimbal_auth::rotation::Moment;
 use pgimbal_auth::source::{Source, Sources};
 use pgimbal_auth::verifier::SaltKey;
-use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
+use pgimbal_config::{Config, SourceConfig, StoreKind, UserConfig, WILDCARD};
 use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_replicas::document::Document;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -218,7 +218,7 @@ impl Task {
         let Some(role) = self.roles.get_mut(name) else { return };
         if role.leaves_at().is_some_and(|at| at <= now.instant) {
             if !self.shared.is_in_use(name) {
-                let is_gone = role.is_gone();
+                let is_gone = role.is_gone(is_alone(&self.config));
                 self.drop_role(name);
                 return self.forget(name, is_gone);
             }
@@ -295,7 +295,7 @@ impl Task {
         let names = std::mem::take(&mut self.unshared);
         let roles = names.iter().filter_map(|name| self.roles.get_key_value(name));
         let records: Vec<_> = roles
-            .filter(|(_, role)| role.is_kept())
+            .filter(|(_, role)| role.is_shared())
             .map(|(name, role)| (Arc::clone(name), role.history()))
             .collect();
         let change = self.facts.add(|document, _| {
@@ -716,6 +716,12 @@ fn answer(reply: RefetchReply, turn: Instant, is_over_budget: bool) {
 }
 
 /// The longest that a fetch may take. What is not in a Vault is at hand.
+/// Whether all that share the facts are processes of this host, with the same files.
+fn is_alone(config: &Config) -> bool {
+    let is_here = matches!(config.store.kind, StoreKind::Memory | StoreKind::File);
+    is_here && config.peers.listen.is_none()
+}
+
 fn fetch_limit(config: &Config) -> Duration {
     config.vaults.values().map(|vault| vault.timeout).max().unwrap_or_default()
 }

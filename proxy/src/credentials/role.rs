@@ -233,6 +233,11 @@ impl Role {
         self.is_listed || self.is_served
     }
 
+    /// Whether the user's history belongs into the document: it is kept, or was revoked.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_kept() || self.accepted.has_revoked()
+    }
+
     /// Whether a password in clear text is known, from the source or from the password cache.
     pub(super) fn has_password(&self) -> bool {
         self.rotation.newest().is_some()
@@ -668,13 +673,15 @@ impl Role {
         }
     }
 
-    /// Whether the source had the user, and says that it has it no more.
-    pub(super) fn is_gone(&self) -> bool {
+    /// Whether the source had the user, and says that it has it no more. Files and variables of this
+    /// host, which the other replicas may have, count only if it `is_alone`.
+    pub(super) fn is_gone(&self, is_alone: bool) -> bool {
         use SourceError::{MissingFile, MissingVariable, UnknownRole};
-        let is_missing = |error| {
-            matches!(error, &(UnknownRole { .. } | MissingFile { .. } | MissingVariable { .. }))
-        };
-        self.is_served && self.fetch_error.as_ref().is_some_and(is_missing)
+        match &self.fetch_error {
+            Some(UnknownRole { .. }) => self.is_served,
+            Some(MissingFile { .. } | MissingVariable { .. }) => self.is_served && is_alone,
+            _ => false,
+        }
     }
 
     /// The change of the error that workers must give to logins that cannot succeed; `None` when

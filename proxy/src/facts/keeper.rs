@@ -10,7 +10,7 @@ use tracing::{error, info};
 use zeroize::Zeroizing;
 
 use super::earlier_files::EarlierFiles;
-use super::{Inner, KeyOrigin};
+use super::{Inner, KeyOrigin, off_main_thread};
 use crate::store::{Store, StoreError, Stored};
 
 /// The store is written at most this often, not to load an API server with every change.
@@ -37,6 +37,16 @@ enum Fault {
     Document(DocumentError),
 }
 
+/// What the store's document and the one here are together.
+struct Merged {
+    /// The document here.
+    here: Arc<Document>,
+    /// What the store should have.
+    wanted: Document,
+    /// The last change in both.
+    change: u64,
+}
+
 /// The task.
 pub(super) struct Keeper {
     inner: Arc<Inner>,
@@ -45,12 +55,15 @@ pub(super) struct Keeper {
     earlier: Option<EarlierFiles>,
     /// The pause after the next failure.
     pause: Duration,
+    /// The document here when the store last had all of it; `None` when something came up while
+    /// the store was written.
+    kept: Option<Arc<Document>>,
 }
 
 impl Keeper {
     /// Makes the task.
     pub(super) fn new(inner: Arc<Inner>, store: Store, earlier: EarlierFiles) -> Self {
-        Self { inner, store, earlier: Some(earlier), pause: AWAY[0] }
+        Self { inner, store, earlier: Some(earlier), pause: AWAY[0], kept: None }
     }
 
     /// Runs for as long as the process.
@@ -63,9 +76,13 @@ impl Keeper {
         loop {
             let began = Instant::now();
             let is_well = self.keep().await;
-            published.mark_unchanged();
             let pause = if is_well { LOOK } else { self.pause };
             let mut next = began + pause;
+            // A peer has told of something while the store was written.
+            let is_behind = !self.has(&published.borrow_and_update());
+            if is_well && is_behind {
+                next = began + AFTER_PEER;
+            }
             // No sooner than the pace allows, and after a failure not before its pause.
             let earliest = if is_well { Instant::now() + pace } else { next };
             loop {
@@ -77,6 +94,11 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether the store has all of `document`, as far as is known.
+    fn has(&self, document: &Arc<Document>) -> bool {
+        self.kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, document))
     }
 
     /// Brings the store and the facts here together; returns whether it succeeded.
@@ -125,21 +147,25 @@ impl Keeper {
     async fn synchronize(&mut self) -> Result<(u64, usize), Fault> {
         for attempt in 1..=TRIES {
             let stored = self.store.read().await.map_err(Fault::Store)?;
-            let (known, stored) = match Document::parse(&stored.bytes) {
+            let (known, stored) = parsed(stored).await;
+            let (known, stored) = match known {
                 Ok(known) => (known, stored),
                 Err(error) => (Document::default(), self.set_aside(stored, error).await?),
             };
-            let (wanted, change) = self.merge(&known);
+            let Merged { here, wanted, change } = self.merge(&known);
             if wanted == known {
+                self.kept = Some(here);
                 return Ok((change, stored.bytes.len()));
             }
-            let bytes: Zeroizing<Vec<u8>> = wanted.to_bytes();
+            let (wanted, bytes) = written(wanted, stored.bytes.len()).await;
             match self.store.replace(&bytes, &stored.version).await {
                 Ok(_) => {
                     self.inner.status.wrote();
                     let mut state = self.inner.state();
+                    let is_whole = Arc::ptr_eq(&state.document, &here);
                     // The salts' key counts once it is stored.
                     self.inner.change(&mut state, |document| document.merge(wanted));
+                    self.kept = is_whole.then(|| Arc::clone(&state.document));
                     return Ok((change, bytes.len()));
                 }
                 Err(error) if error.is_conflict() => {
@@ -153,9 +179,8 @@ impl Keeper {
         Err(Fault::Store(StoreError::Conflict { location }))
     }
 
-    /// Merges the store's document into the one here. Returns what the store should have, and the
-    /// last change in it.
-    fn merge(&self, known: &Document) -> (Document, u64) {
+    /// Merges the store's document into the one here.
+    fn merge(&self, known: &Document) -> Merged {
         let mut state = self.inner.state();
         self.inner.change(&mut state, |document| {
             document.merge(known.clone());
@@ -164,14 +189,14 @@ impl Keeper {
                 earlier.add_to(document);
             }
         });
-        let mut wanted = (*state.document).clone();
+        let (here, change) = (Arc::clone(&state.document), state.change);
+        drop(state);
+        let mut wanted = (*here).clone();
         if let KeyOrigin::Document(own) = &self.inner.key
             && wanted.salts().is_none()
         {
             wanted.set_salts(own.clone());
         }
-        let change = state.change;
-        drop(state);
         // They are in no document that anybody else sees before they are stored.
         if let Some(slots) = self.inner.wanted_slots(known.slots()) {
             wanted.merge_slots(&slots);
@@ -179,7 +204,7 @@ impl Keeper {
         if !self.inner.keeps_generations {
             wanted = wanted.without_generations();
         }
-        (wanted, change)
+        Merged { here, wanted, change }
     }
 
     /// Keeps a document that cannot be read under a name of its own, so that what is known here can
@@ -203,4 +228,18 @@ impl Keeper {
         }
         Ok(again)
     }
+}
+
+/// Parses what the store has.
+async fn parsed(stored: Stored) -> (Result<Document, DocumentError>, Stored) {
+    off_main_thread(stored.bytes.len(), move || (Document::parse(&stored.bytes), stored)).await
+}
+
+/// The bytes of a document in whose place `size` bytes were.
+async fn written(document: Document, size: usize) -> (Document, Zeroizing<Vec<u8>>) {
+    off_main_thread(size, move || {
+        let bytes = document.to_bytes();
+        (document, bytes)
+    })
+    .await
 }

@@ -119,3 +119,29 @@ async fn a_document_that_somebody_has_edited_is_merged_and_keeps_what_is_not_kno
         (&1.into(), &"maintenance".into())
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_tells_while_the_store_is_written_is_written_soon_after() {
+    let facts = Facts::start(&Config::default(), None).expect("a store in memory");
+    let peer = Facts::alone();
+    facts.ready().await;
+    peer.add(|document, by| _ = document.cluster_mut("theirs").set_hold(true, by));
+    // The slots are decided between the merge of what the store has and the write.
+    let (looked, mut looks) = tokio::sync::mpsc::unbounded_channel();
+    let (theirs, receiver) = (peer.to_bytes(), facts.clone());
+    facts.keep_slots(move |_| {
+        let is_first = receiver.document().borrow().cluster("theirs").is_none();
+        if is_first {
+            receiver.merge_from_peer(&theirs).expect("a document");
+        }
+        looked.send(tokio::time::Instant::now()).expect("the test waits");
+        None
+    });
+    facts.add(|document, by| _ = document.cluster_mut("ours").set_hold(true, by));
+    let (first, second) = (looks.recv().await, looks.recv().await);
+    let pause = second.expect("a look").duration_since(first.expect("a look"));
+    assert!(pause <= Duration::from_secs(2), "it was left for the next look, after {pause:?}");
+    // That has written it, and nothing is left: the next look is the usual one.
+    let third = looks.recv().await.expect("a look");
+    assert!(third.duration_since(second.expect("a look")) > Duration::from_secs(5));
+}

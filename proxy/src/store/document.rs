@@ -20,10 +20,6 @@ pub const MAX_DOCUMENT_IN_VAULT: usize = MAX_DOCUMENT / 4 * 3 - (64 << 10);
 /// already an accident; the next one is refused until an operator has looked.
 const MAX_ASIDE: usize = 4;
 
-/// How often a store is looked at that does not tell of changes, as often as Vault's roles are by
-/// default.
-pub(super) const POLL: Duration = Duration::from_secs(30);
-
 /// The state of a document in a store, equal for equal states only. [`super::Store::read`] and
 /// [`super::Store::replace`] give one, and only the same store understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,17 +6,22 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgimbal_auth::SourceError;
-use pgimbal_auth::source::{KvSecret, VaultClient};
+use pgimbal_auth::source::{KvContent, KvSecret, VaultClient};
 use pgimbal_config::{Config, VaultConfig};
 
 use super::document::{
-    LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, POLL, Stored, Version, VersionOf, names_aside,
+    LIMIT, MAX_DOCUMENT, MAX_DOCUMENT_IN_VAULT, Stored, Version, VersionOf, names_aside,
 };
 use super::error::StoreError;
 
 /// How many versions Vault keeps of a secret that pgimbal has made: the newest, and the one before
 /// for an operator. The engine's default is 10.
 const VERSIONS: u32 = 2;
+
+/// What is said of a path at which somebody else's secret is.
+const FOREIGN: &str = "the secret there is not pgimbal's: it has fields, and no text in the field \
+    `document`; it is left as it is, and nothing is stored: set `vault_path` to a path that nobody \
+    else uses, or delete the secret";
 
 /// A document in a KV secret.
 #[derive(Debug)]
@@ -54,10 +59,15 @@ impl VaultStore {
         &self.location
     }
 
-    /// Reads the secret; one that is not there, or whose newest version is deleted, is empty.
+    /// Reads the secret; one that is not there, or whose newest version is deleted, is empty. One
+    /// that somebody else has written is an error, so that it is never replaced.
     pub(super) async fn read(&self) -> Result<Stored, StoreError> {
         let document = self.secret().read().await.map_err(|error| self.failed(&error))?;
-        let bytes = document.bytes.unwrap_or_default();
+        let bytes = match document.content {
+            KvContent::Document(bytes) => bytes,
+            KvContent::Empty => <_>::default(),
+            KvContent::Foreign => return Err(StoreError::unusable(&self.location, FOREIGN)),
+        };
         if bytes.len() > MAX_DOCUMENT {
             return Err(self.too_large());
         }
@@ -85,9 +95,10 @@ impl VaultStore {
         for name in names_aside() {
             let beside = secret.beside(&name);
             let kept = beside.read().await.map_err(|error| self.failed(&error))?;
-            let is_kept = match &kept.bytes {
-                Some(other) => **other == *bytes,
-                None => {
+            let is_kept = match &kept.content {
+                KvContent::Document(other) => **other == *bytes,
+                KvContent::Foreign => false,
+                KvContent::Empty => {
                     let written = beside.replace(bytes, kept.version).await;
                     // Of two replicas with the same document one is first.
                     written.map_err(|error| self.failed(&error))?.is_some()
@@ -99,11 +110,6 @@ impl VaultStore {
             }
         }
         Err(StoreError::all_taken(&self.location))
-    }
-
-    /// Returns after a while: Vault tells nobody.
-    pub(super) async fn changed(&self) {
-        tokio::time::sleep(POLL).await;
     }
 
     /// Asks which of the rights are missing.
@@ -118,7 +124,7 @@ impl VaultStore {
 
     async fn holds(&self, secret: &KvSecret, bytes: &[u8]) -> Result<bool, StoreError> {
         let kept = secret.read().await.map_err(|error| self.failed(&error))?;
-        Ok(kept.bytes.is_some_and(|kept| *kept == *bytes))
+        Ok(matches!(kept.content, KvContent::Document(kept) if *kept == *bytes))
     }
 
     fn secret(&self) -> KvSecret {

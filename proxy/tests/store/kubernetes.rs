@@ -16,7 +16,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{
-    block_on, eventually, keeps_four_aside, keeps_what_is_written, loses_no_write, soon, write,
+    block_on, eventually, keeps_four_aside, keeps_what_is_written, loses_no_write,
+    loses_no_write_when_interrupted, soon, write,
 };
 
 const NAME: &str = "facts";
@@ -90,6 +91,23 @@ fn kubernetes_loses_no_write_of_two_replicas() {
 }
 
 #[test]
+fn kubernetes_loses_no_write_when_the_api_server_is_killed_in_the_middle_of_one() {
+    block_on(async {
+        let kubernetes = Kubernetes::start();
+        let place = Place::new(&kubernetes, &ALL);
+        let stores = [place.store(), place.store()];
+        loses_no_write_when_interrupted(
+            1,
+            stores,
+            kubernetes,
+            Kubernetes::stop,
+            Kubernetes::restart,
+        )
+        .await;
+    });
+}
+
+#[test]
 fn kubernetes_leaves_what_others_put_there() {
     block_on(async {
         let place = Place::new(Kubernetes::shared(), &ALL);
@@ -135,7 +153,8 @@ fn kubernetes_names_each_right_that_is_missing() {
         let read = eventually("it may read", async || store.read().await.ok()).await;
         let error = store.check_rights().await.unwrap_err().to_string();
         assert!(error.contains("to watch, update it"), "{error}");
-        soon("it is looked at now and then", store.changed()).await;
+        let hint = tokio::time::timeout(Duration::from_millis(1500), store.changed()).await;
+        assert!(hint.is_err(), "nothing can tell of a change, and nothing pretends to");
         let error = store.replace(b"x", &read.version).await.unwrap_err();
         assert!(error.to_string().contains("account to update it"), "{error}");
         allow(&ALL);

@@ -10,7 +10,10 @@ use pgimbal_tests::port::free_port;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{block_on, eventually, keeps_four_aside, keeps_what_is_written, loses_no_write, write};
+use super::{
+    block_on, eventually, keeps_four_aside, keeps_what_is_written, loses_no_write,
+    loses_no_write_when_interrupted, write,
+};
 
 /// A Vault with a KV engine at `kv`, which the tests share; each has a path of its own.
 fn shared() -> &'static Vault {
@@ -169,6 +172,26 @@ fn vault_is_away_while_it_is_sealed_frozen_or_gone() {
 }
 
 #[test]
+fn vault_loses_no_write_when_it_is_sealed_in_the_middle_of_one() {
+    block_on(async {
+        let vault = started();
+        let store = || {
+            let token = vault.token(&policy("facts"));
+            Store::new(&config(&vault, "facts", &token)).unwrap()
+        };
+        let stores = [store(), store()];
+        loses_no_write_when_interrupted(
+            3,
+            stores,
+            vault,
+            |vault: &mut Vault| vault.seal(),
+            |vault: &mut Vault| vault.unseal(),
+        )
+        .await;
+    });
+}
+
+#[test]
 fn vault_that_is_away_at_the_start_is_asked_again() {
     block_on(async {
         let mut config = config(shared(), "late", &shared().token(&policy("late")));
@@ -206,12 +229,42 @@ fn vault_is_told_from_another_engine_and_from_what_others_write() {
         let store = Store::new(&config(vault, "edited", &token)).unwrap();
         root.write("kv/data/edited", &json!({ "data": { "document": "{by hand}" } }));
         assert_eq!(**store.read().await.unwrap().bytes, *b"{by hand}");
-        root.write("kv/data/edited", &json!({ "data": { "other": "x" } }));
+        root.write("kv/data/edited", &json!({ "data": {} }));
         assert_eq!(store.read().await.unwrap().bytes.len(), 0);
-        root.write("kv/data/edited", &json!({ "data": { "document": { "a": 1 } } }));
-        let error = store.read().await.unwrap_err();
-        assert!(error.to_string().contains("somebody else has written it"), "{error}");
         root.write("kv/data/edited", &json!({ "data": { "document": "A".repeat(1 << 20) } }));
         assert_eq!(store.read().await.unwrap().bytes.len(), 3 << 18);
+    });
+}
+
+#[test]
+fn vault_leaves_a_secret_of_somebody_else_as_it_is() {
+    block_on(async {
+        let (store, root) = (store("an/application"), shared().root());
+        let theirs = [
+            json!({ "username": "app", "password": "theirs" }),
+            json!({ "document": { "a": 1 } }),
+            json!({ "document": null, "password": "theirs" }),
+        ];
+        for fields in &theirs {
+            root.write("kv/data/an/application", &json!({ "data": fields }));
+            let error = store.read().await.unwrap_err();
+            assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+            let told = error.to_string();
+            assert!(told.starts_with("vault main, kv/an/application: the secret there"), "{told}");
+            assert!(told.contains("set `vault_path`") && !told.contains("theirs"), "{told}");
+        }
+        // Theirs is at the first two of the names for unreadable documents, too.
+        for (number, fields) in theirs.iter().enumerate().take(2) {
+            let path = format!("kv/data/an/application-unreadable-{}", number + 1);
+            root.write(&path, &json!({ "data": fields }));
+        }
+        for _ in 0..2 {
+            let name = store.set_aside(b"not readable").await.unwrap();
+            assert_eq!(name, "vault main, kv/an/application-unreadable-3");
+        }
+        for (number, fields) in theirs.iter().enumerate().take(2) {
+            let path = format!("kv/data/an/application-unreadable-{}", number + 1);
+            assert_eq!(root.read(&path)["data"]["data"], *fields);
+        }
     });
 }

@@ -6,13 +6,11 @@ use pgimbal_tests::Relay;
 use pgimbal_tests::until::always;
 
 use super::load::Load;
-use super::setup::{Setup, reads};
+use super::setup::{Setup, away, reads};
 
-/// How long nothing is reachable: `PGIMBAL_PARTITION_SECONDS`, or longer than the 5 s after which
-/// a replica counts as silent.
+/// How long nothing is reachable: longer than the 5 s after which a replica counts as silent.
 fn span() -> Duration {
-    let seconds = std::env::var("PGIMBAL_PARTITION_SECONDS").ok();
-    Duration::from_secs(seconds.map_or(7, |text| text.parse().expect("a number of seconds")))
+    away(Duration::from_secs(7))
 }
 
 /// The longest that somebody may wait for an answer: the time limit of a request between replicas

@@ -100,3 +100,10 @@ pub(super) fn rows(proxy: &Pgimbal, command: &str) -> Vec<BTreeMap<String, Strin
     let rows = proxy.console(command);
     rows.into_iter().map(|row| row.into_iter().collect()).collect()
 }
+
+/// How long something is not reachable: `PGIMBAL_PARTITION_SECONDS`, or else this.
+pub(super) fn away(otherwise: Duration) -> Duration {
+    let seconds = std::env::var("PGIMBAL_PARTITION_SECONDS").ok();
+    let number = |text: String| Duration::from_secs(text.parse().expect("a number of seconds"));
+    seconds.map_or(otherwise, number)
+}

@@ -86,7 +86,7 @@ fn rotation_11_an_md5_clients_old_password_does_not_survive() {
 fn rotation_11_a_kill_at_any_instant_leaves_a_whole_history() {
     let setup = WithVault::by_hand();
     let state = state_directory();
-    let mut proxy = remembering(&setup, &state).set("grace_generations", 9).start();
+    let mut proxy = remembering(&setup, &state).start();
     let mut known = vec![setup.password()];
     drop(proxy.log_in(&shop(&known[0])));
     for round in 0..6 {

@@ -83,7 +83,7 @@ fn rotation_1_twenty_rotations_under_load_show_no_error_and_no_password() {
     let state = state_directory();
     let config = setup.polled_every("30s").set("grace_generations", 25).set("pool_size", 4);
     let config = config.set("state_dir", format!("\"{}\"", state.display()));
-    let config = config.set("credential_history", "\"file\"").set("log", "\"debug\"");
+    let config = config.set("log", "\"debug\"");
     // New server connections all the time, each with the password of the moment.
     let config = config.set("server_lifetime", "\"2s\"").set("workers", 2);
     let passwords = setup.vault.record(&["shop"]);

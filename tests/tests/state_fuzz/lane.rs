@@ -12,14 +12,14 @@ use super::look::{self, Baseline};
 use super::script::{Msg, Script};
 use super::side::Side;
 
-/// How long what is done in the background may take.
-const SOON: Duration = Duration::from_secs(3);
 /// How many sequences a session beside the pool serves.
 const USES: usize = 30;
-/// How long an answer may take, and while shrinking.
-const PATIENCE: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(2)];
+/// How long what is done in the background may take on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+/// How long an answer may take there, and while shrinking.
+const PATIENCE: [Duration; 2] = [SOON, Duration::from_secs(2)];
 /// How long a pin may outlive its state, and while shrinking.
-const PIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(100)];
+const PIN: [Duration; 2] = [SOON, Duration::from_millis(100)];
 
 /// A pool and its database, another database for the session beside it, and everybody else.
 pub(super) struct Lane {

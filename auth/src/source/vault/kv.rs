@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::VaultClient;
 use super::endpoint::Call;
-use super::reply::{Capabilities, Field, KvData, Reply, malformed};
+use super::reply::{Capabilities, Field, KvData, KvFields, Reply, malformed};
 use crate::SourceError;
 
 /// The rights that are needed on the secret.
@@ -30,10 +30,20 @@ pub struct KvDocument {
     /// The version for check-and-set: the secret's newest, deleted and destroyed ones included; 0
     /// where there is no secret yet.
     pub version: u64,
-    /// The bytes of the newest version, wiped when dropped; `None` where there is none, or it is
-    /// deleted or destroyed. A text that is no base64, which pgimbal has not written, is what it
-    /// is.
-    pub bytes: Option<Zeroizing<Vec<u8>>>,
+    /// The newest version.
+    pub content: KvContent,
+}
+
+/// What the newest version of a secret holds.
+pub enum KvContent {
+    /// Nothing: there is no version, it is deleted or destroyed, or it has no fields.
+    Empty,
+    /// The bytes of the field `document`, wiped when dropped. A text that is no base64, which
+    /// pgimbal has not written, is what it is.
+    Document(Zeroizing<Vec<u8>>),
+    /// Fields of somebody else's: others, without a `document`; or a `document` that is not a text.
+    /// It must not be overwritten.
+    Foreign,
 }
 
 impl KvSecret {
@@ -72,19 +82,18 @@ impl KvSecret {
         }
         // A 404 of a secret that never was has no data.
         let data = reply.envelope::<KvData>(&self.location)?.data.unwrap_or_default();
-        let bytes = match data.data.map(|fields| fields.document) {
-            None | Some(Field::Absent) => None,
-            Some(Field::Text(text)) => Some(decoded(text.expose())),
-            Some(_) => {
-                let cause = "its field document is not a text; somebody else has written it";
-                return Err(malformed(&self.location, cause));
+        let content = match data.data.unwrap_or_default() {
+            KvFields { document: Field::Text(text), .. } => {
+                KvContent::Document(decoded(text.expose()))
             }
+            KvFields { document: Field::Absent, has_others: false } => KvContent::Empty,
+            _ => KvContent::Foreign,
         };
         let version = data.metadata.version.count().unwrap_or_default();
         if version == 0 && reply.status != 404 {
             return Err(self.wrong_mount());
         }
-        Ok(KvDocument { version, bytes })
+        Ok(KvDocument { version, content })
     }
 
     /// Writes a new version if the newest is still `version`, and returns it: `POST

@@ -95,12 +95,13 @@ pub(super) struct KvData {
     pub(super) version: Field,
 }
 
-/// The fields of a secret of pgimbal's.
-#[derive(Deserialize, Default)]
-#[serde(default)]
+/// The fields of a secret in which pgimbal keeps a document.
+#[derive(Default)]
 pub(super) struct KvFields {
     /// The document as base64.
     pub(super) document: Field,
+    /// Whether there are other fields; their values are not kept.
+    pub(super) has_others: bool,
 }
 
 /// The field `metadata` of a secret.
@@ -233,6 +234,35 @@ impl<'de> Visitor<'de> for AnyField {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Field::Other)
+    }
+}
+
+impl<'de> Deserialize<'de> for KvFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AnyFields)
+    }
+}
+
+struct AnyFields;
+
+impl<'de> Visitor<'de> for AnyFields {
+    type Value = KvFields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the fields of a secret")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KvFields, A::Error> {
+        let mut fields = KvFields::default();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "document" {
+                fields.document = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                fields.has_others = true;
+            }
+        }
+        Ok(fields)
     }
 }
 

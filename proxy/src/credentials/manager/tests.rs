@@ -4,8 +4,6 @@ use pgimbal_auth::account::{MatchedPassword, PasswordRank};
 use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::{Overrides, Secret, load};
 
-use pgimbal_replicas::document::SaltsKey;
-
 use super::super::CredentialManager;
 use super::super::role::{UNKNOWN, UNSERVED};
 use super::super::status::Counted;
@@ -176,7 +174,11 @@ impl Stage {
 
     /// The source says that it has no such user.
     fn misses(&mut self, name: &str) {
-        let error = SourceError::MissingFile { location: name.into() };
+        self.fails(name, SourceError::MissingFile { location: name.into() });
+    }
+
+    /// The source answers with this error.
+    fn fails(&mut self, name: &str, error: SourceError) {
         self.role(name).set_fetch(2);
         let (role, sent, result) = (name.into(), Instant::now(), Err(error));
         self.task.handle_fetched(Fetched { role, serial: 2, sent, kind: "file", result });
@@ -252,6 +254,15 @@ async fn a_user_of_a_rule_who_has_logged_in_goes_an_hour_after_the_source_has_dr
     assert!(stage.task.shared.clients().is_empty());
 }
 
+impl Stage {
+    /// The users whose accepted passwords the document has.
+    fn kept(&self) -> Vec<String> {
+        let document = Arc::clone(&self.task.facts.document().borrow());
+        let users = document.users().filter(|(_, record)| !record.is_empty());
+        users.map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
 #[tokio::test]
 async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
     let mut stage = Stage::new("kept", RULE);
@@ -259,20 +270,68 @@ async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
     stage.learns("shop").await;
     drop(stage.serves("shop"));
     stage.task.share();
-    let published = stage.task.facts.document();
-    let kept = || {
-        let document = Arc::clone(&published.borrow());
-        let users = document.users().filter(|(_, record)| !record.is_empty());
-        users.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(kept(), ["shop"]);
+    assert_eq!(stage.kept(), ["shop"]);
     stage.task.handle_document();
     stage.misses("shop");
     stage.looks_at("shop", later(2 * UNKNOWN));
     assert!(!stage.knows("shop"));
-    assert!(kept().is_empty());
+    assert!(stage.kept().is_empty());
     stage.task.handle_document();
     assert!(!stage.knows("shop"), "what was forgotten does not come back");
+}
+
+#[tokio::test]
+async fn what_one_replica_cannot_ask_for_is_accepted_by_the_others_on() {
+    let store = "[store]\nkind = 'kubernetes'\nnamespace = 'db'\n";
+    let gone =
+        |location: &str| SourceError::UnknownRole { location: location.into(), mount: "db".into() };
+    let forbidden =
+        SourceError::PermissionDenied { location: "shop".into(), policy: "read it".into() };
+    // A file that is not mounted here may be at the others.
+    let missing = SourceError::MissingFile { location: "shop".into() };
+    for (error, kept) in [(forbidden, 1), (missing, 1), (gone("shop"), 0)] {
+        let mut stage = Stage::new("shared", &format!("{RULE}{store}"));
+        stage.learns("shop").await;
+        drop(stage.serves("shop"));
+        stage.task.share();
+        stage.task.handle_document();
+        stage.fails("shop", error.clone());
+        stage.looks_at("shop", later(2 * UNKNOWN));
+        assert!(!stage.knows("shop"), "{error}");
+        assert_eq!(stage.kept().len(), kept, "{error}");
+    }
+}
+
+fn tell(from: &Stage, to: &mut Stage) {
+    let document = Arc::clone(&from.task.facts.document().borrow());
+    to.task.facts.merge_from_peer(&document.to_bytes()).expect("merged");
+    to.task.handle_document();
+}
+
+/// Both have one key for their salts then.
+fn meet(one: &mut Stage, other: &mut Stage) {
+    tell(one, other);
+    tell(other, one);
+}
+
+#[tokio::test]
+async fn rotation_23_what_is_revoked_before_anybody_has_logged_in_is_revoked_everywhere() {
+    let (mut stage, mut other) = (Stage::new("revoked", RULE), Stage::new("revoked-too", RULE));
+    meet(&mut stage, &mut other);
+    stage.learns("shop").await;
+    stage.answers("shop", 2, 2, "new");
+    stage.derives().await;
+    stage.task.share();
+    assert!(stage.kept().is_empty(), "a made-up name is not shared");
+    let (reply, said) = oneshot::channel();
+    stage.task.handle_command(Command::RevokeOld("shop".into(), reply));
+    stage.task.share();
+    assert_eq!(said.await, Ok(Ok(())));
+    tell(&stage, &mut other);
+    assert_eq!(other.role("shop").accepted_numbers().len(), 1);
+    other.answers("shop", 1, 1, "secret");
+    other.derives().await;
+    assert_eq!(other.role("shop").accepted_numbers().len(), 1, "the old one is refused here too");
 }
 
 #[tokio::test]
@@ -295,17 +354,7 @@ async fn the_first_login_of_a_user_is_told() {
 #[tokio::test]
 async fn rotation_12_a_password_that_another_replica_has_seen_is_accepted_and_23_revoked() {
     let (mut ahead, mut behind) = (Stage::new("ahead", SHOP), Stage::new("behind", SHOP));
-    let tell = |from: &Stage, to: &mut Stage| {
-        let document = Arc::clone(&from.task.facts.document().borrow());
-        to.task.facts.merge_from_peer(&document.to_bytes()).expect("merged");
-        to.task.handle_document();
-    };
-    // One salt for both.
-    for stage in [&mut ahead, &mut behind] {
-        stage.task.facts.add(|document, _| document.set_salts(SaltsKey::new([0; 32])));
-    }
-    tell(&ahead, &mut behind);
-    tell(&behind, &mut ahead);
+    meet(&mut ahead, &mut behind);
     ahead.answers("shop", 1, 1, "old");
     ahead.derives().await;
     ahead.task.share();

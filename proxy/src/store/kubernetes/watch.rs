@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::Secret;
 use super::api_server::Request;
-use crate::store::document::{LIMIT, POLL};
+use crate::store::document::LIMIT;
 use crate::store::error::StoreError;
 
 /// How long the API server lets a watch last. One that is silent for longer is dead: its connection
@@ -30,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// 256 KiB.
 const MAX_EVENT: usize = 1 << 20;
 
+/// The longest pause while RBAC forbids the watch, which only an operator changes.
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(30);
+
 /// Watches until it is aborted.
 pub(super) async fn run(secret: Arc<Secret>) {
     let mut pauses = Backoff::new(FIRST_PAUSE);
@@ -39,16 +42,15 @@ pub(super) async fn run(secret: Arc<Secret>) {
             Ok(()) => {}
             // An API server that has just started forbids everything for a moment.
             Err(error @ StoreError::Forbidden { .. }) => {
-                let pause = pauses.grow(POLL);
+                let pause = pauses.grow(FORBIDDEN_PAUSE);
                 if pause > LONGEST_PAUSE && !std::mem::replace(&mut told, true) {
                     tracing::warn!(
                         %error, rules = error.hint().unwrap_or_default(),
-                        "the store's Secret may not be watched; it is read every {} s instead",
-                        POLL.as_secs()
+                        "the store's Secret may not be watched; changes of other replicas are \
+                         noticed later, when it is read now and then"
                     );
                 }
                 tokio::time::sleep(pause).await;
-                secret.changed.notify_one();
                 continue;
             }
             Err(error) => tracing::debug!(%error, "the watch of the store's Secret has ended"),
