@@ -22,5 +22,6 @@ END
 has auth approle || vault auth enable approle
 vault write auth/approle/role/pgimbal token_policies=pgimbal token_period=1h
 vault write auth/approle/role/pgimbal/role-id role_id=pgimbal
-vault write auth/approle/role/pgimbal/custom-secret-id secret_id="$SECRET_ID" ||
-    vault write auth/approle/role/pgimbal/secret-id/lookup secret_id="$SECRET_ID" >/dev/null
+# Of this name once more, which Vault refuses while there is one. Tokens outlive it.
+vault write auth/approle/role/pgimbal/secret-id/destroy secret_id="$SECRET_ID"
+vault write auth/approle/role/pgimbal/custom-secret-id secret_id="$SECRET_ID" >/dev/null
