@@ -319,7 +319,11 @@ impl<'a> Service<'a> {
             &from,
         ]);
         let hba = self.data().join("pg_hba.conf");
-        let rules = fs::read_to_string(&hba).expect("rules") + "host all all all scram-sha-256\n";
+        // The others are at another address in Docker, so rules for this one are left out.
+        let rules = fs::read_to_string(&hba).expect("rules");
+        let rules = rules.lines().filter(|line| !line.starts_with("host"));
+        let rules = rules.chain(["host all all all scram-sha-256", ""]).collect::<Vec<_>>();
+        let rules = rules.join("\n");
         fs::write(&hba, rules).expect("rules");
         let words = strings(&self.compose.service(self.name)["command"]);
         self.start(&words);
