@@ -14,7 +14,7 @@ use pgimbal_tests::charts::{
     Charts, HELMS, Helm, KUBE_VERSION, chart, find, objects, of_kind, overlays, value_files,
 };
 use pgimbal_tests::pgimbal::{Config, undisturbed};
-use pgimbal_tests::program::run;
+use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::sources::root;
 use pgimbal_tests::until::SOON;
 use serde_json::{Map, Value};
@@ -269,45 +269,53 @@ fn names_of_metrics(text: &str) -> (BTreeSet<String>, usize) {
     (found.into_iter().collect(), count)
 }
 
+/// What the container of the test pod runs, as the user of the pod, whom no list of users names.
+fn in_test_pod(pod: &Value, password: &str, address: &str) -> Finished {
+    let user = pod["spec"]["securityContext"]["runAsUser"].to_string();
+    let mut command = undisturbed("bwrap");
+    command.args(["--unshare-user", "--uid", &user, "--ro-bind", "/", "/", "--dev", "/dev"]);
+    let container = &pod["spec"]["containers"][0];
+    command.args(container["command"].as_array().unwrap().iter().filter_map(Value::as_str));
+    command.env("PGHOSTADDR", address);
+    for variable in container["env"].as_array().unwrap() {
+        let value = match variable["value"].as_str() {
+            Some(value) => value,
+            None => {
+                assert_eq!(variable["valueFrom"]["secretKeyRef"]["name"], "app");
+                password
+            }
+        };
+        command.env(variable["name"].as_str().unwrap(), value);
+    }
+    run(&mut command, SOON * 4)
+}
+
 #[test]
 fn the_test_pod_connects_to_both_services() {
     let charts = Charts::new();
     let pg = Postgres::start();
     let proxy = Config::before(&pg).set("auth_type", "\"scram-sha-256\"").start();
     let least = least();
-    let set = format!(
-        "test.user=app,test.existingSecret=app,test.sslmode=disable,service.port={port},\
-         readService.port={port}",
-        port = proxy.port
-    );
-    let made = charts.template(Helm::Four, "db", &["-f", &least, "--set", &set]);
-    let pod = find(&made, "Pod", "pgimbal-test").expect("a pod");
-    assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
-    let container = &pod["spec"]["containers"][0];
-    let run_with = |password: &str, address: &str| {
-        let mut words = container["command"].as_array().unwrap().iter().filter_map(Value::as_str);
-        let mut command = undisturbed(words.next().unwrap());
-        command.args(words).env("PGHOSTADDR", address);
-        for variable in container["env"].as_array().unwrap() {
-            let value = match variable["value"].as_str() {
-                Some(value) => value,
-                None => {
-                    assert_eq!(variable["valueFrom"]["secretKeyRef"]["name"], "app");
-                    password
-                }
-            };
-            command.env(variable["name"].as_str().unwrap(), value);
-        }
-        run(&mut command, SOON * 4)
+    let ports = format!("service.port={port},readService.port={port}", port = proxy.port);
+    let pod_with = |own: &str| {
+        let set = format!("test.sslmode=disable,{ports}{own}");
+        let made = charts.template(Helm::Four, "db", &["-f", &least, "--set", &set]);
+        find(&made, "Pod", "pgimbal-test").expect("a pod").clone()
     };
-    let told = run_with("app-secret", "127.0.0.1").succeeded();
+    let pod = pod_with(",test.user=app,test.existingSecret=app");
+    assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
+    let told = in_test_pod(&pod, "app-secret", "127.0.0.1").succeeded();
     assert_eq!(told.stdout.matches("accepting connections").count(), 2, "{}", told.stdout);
     assert_eq!(told.stdout.matches("(1 row)").count(), 2, "{}", told.stdout);
-    let hosts = container["env"][0]["value"].as_str().unwrap();
+    let hosts = pod["spec"]["containers"][0]["env"][0]["value"].as_str().unwrap();
     assert_eq!(hosts, format!("pgimbal:{port} pgimbal-ro:{port}", port = proxy.port));
-    assert!(!run_with("wrong", "127.0.0.1").success);
+    assert!(!in_test_pod(&pod, "wrong", "127.0.0.1").success);
     // Nobody listens there.
-    assert!(!run_with("app-secret", "127.0.0.3").success);
+    assert!(!in_test_pod(&pod, "app-secret", "127.0.0.3").success);
+    // Without a user it only asks.
+    let told = in_test_pod(&pod_with(""), "", "127.0.0.1").succeeded();
+    assert_eq!(told.stdout.matches("accepting connections").count(), 2, "{}", told.stdout);
+    assert!(!in_test_pod(&pod_with(""), "", "127.0.0.3").success);
 }
 
 #[test]

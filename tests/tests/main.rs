@@ -16,6 +16,7 @@ mod check;
 mod check_gate;
 mod clusters;
 mod command_line;
+mod compose;
 mod console;
 mod copy;
 mod extended;
