@@ -53,7 +53,7 @@ impl Bench {
             let user = Arc::new(SharedCount::default());
             (Arc::new(resolved), Arc::new(SharedPool::new(1, database, user)))
         });
-        let session = pooler.handle_login(pool, now, || CancelKey::short(1, [1; 32]));
+        let session = pooler.handle_login(pool, now, now, || CancelKey::short(1, [1; 32]));
         assert_eq!(pooler.greet(session, &[], now), Greeting::Wait);
         let mut actions = Vec::new();
         pooler.poll_actions(&mut actions);
