@@ -44,10 +44,7 @@ pub use request::{Asked, Handlers, Kind};
 pub use stats::{Outcome, Stranger};
 pub use tls::{PeerTls, PeerTlsError};
 
-/// How often a request that has met another process is sent on a new connection.
-const MISDIRECTED: u32 = 5;
-
-/// Pause before a peer that is still at work is asked again.
+/// Pause before a peer is asked again: one that is still at work, or gave no answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The peers cannot be served.
@@ -95,6 +92,16 @@ struct Inner {
     /// For the thread that serves the port: what it listens at from now on.
     listeners: mpsc::UnboundedSender<TcpListener>,
     runtime: Handle,
+}
+
+/// What one attempt to ask a peer has come to, other than an answer.
+enum Asking {
+    /// The peer is asked again.
+    Later(AskError),
+    /// It is asked again on a new connection.
+    Anew(AskError),
+    /// It is not asked again.
+    Over(AskError),
 }
 
 /// What this replica says of itself.
@@ -277,8 +284,9 @@ impl Peers {
     }
 
     /// Asks a peer and returns its answer, of at most 1 MiB. A request of a kind that changes
-    /// something bears an id, and is asked again with it while the peer is at work, for `patience`;
-    /// each request takes 2 s at most.
+    /// something bears an id, with which it is sent again for `patience`, while the peer is at work
+    /// or cannot be reached, but for 2 s at most when the peer is silent; each attempt takes 2 s at
+    /// most. Other requests are sent again only where they certainly had no effect.
     ///
     /// # Errors
     /// [`AskError`] when no answer came.
@@ -424,29 +432,56 @@ impl Inner {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Asks until there is an answer or `patience` has passed. What may be asked again without
+    /// harm is: see [`Asking`].
     async fn ask(&self, call: Call, patience: Duration) -> Result<Bytes, AskError> {
-        let deadline = Instant::now() + patience;
-        let mut misdirected = 0;
+        let peer = call.to.ok_or(AskError::Gone)?;
+        let begun = Instant::now();
         loop {
-            let address = call.to.and_then(|peer| self.members().address(peer));
-            let address = address.ok_or(AskError::Gone)?;
-            let turn = timeout_at(deadline.into(), self.client.turn(address)).await;
-            let turn = turn.map_err(|_| AskError::Timeout)?;
-            let (status, body) = self.send(address, &call).await?;
-            match status {
-                StatusCode::OK => return Ok(body),
-                StatusCode::ACCEPTED if Instant::now() < deadline => {
-                    drop(turn);
-                    sleep(PAUSE).await;
-                }
-                StatusCode::ACCEPTED => return Err(AskError::Timeout),
-                // While one process takes over from another, both are at its address.
-                StatusCode::MISDIRECTED_REQUEST if misdirected < MISDIRECTED => {
-                    misdirected += 1;
+            let address = self.members().address(peer).ok_or(AskError::Gone)?;
+            let is_alive = self.members().is_alive(peer, Instant::now());
+            // Who is silent has the time of one request.
+            let patience = if is_alive { patience } else { patience.min(client::REQUEST_TIME) };
+            let deadline = begun + patience;
+            let error = match self.ask_once(address, &call, deadline).await {
+                Ok(body) => return Ok(body),
+                Err(Asking::Over(error)) => return Err(error),
+                Err(Asking::Later(error)) => error,
+                Err(Asking::Anew(error)) => {
                     self.client.forget(Some(address));
+                    error
                 }
-                _ => return Err(AskError::Refused(text(&body))),
+            };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(error);
             }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        address: SocketAddr,
+        call: &Call,
+        deadline: Instant,
+    ) -> Result<Bytes, Asking> {
+        let turn = timeout_at(deadline.into(), self.client.turn(address)).await;
+        let _turn = turn.map_err(|_| Asking::Over(AskError::Timeout))?;
+        let (status, body) = self.send(address, call).await.map_err(|error| match error {
+            // It may have acted; with an id it does not act again.
+            AskError::Unreachable(_) | AskError::Timeout if call.id.is_some() => {
+                Asking::Anew(error)
+            }
+            error => Asking::Over(error),
+        })?;
+        match status {
+            StatusCode::OK => Ok(body),
+            StatusCode::ACCEPTED => Err(Asking::Later(AskError::Timeout)),
+            // Too many wait, and this one was not taken.
+            StatusCode::SERVICE_UNAVAILABLE => Err(Asking::Later(AskError::Refused(text(&body)))),
+            // While one process takes over from another, both are at its address.
+            StatusCode::MISDIRECTED_REQUEST => Err(Asking::Anew(AskError::Refused(text(&body)))),
+            _ => Err(Asking::Over(AskError::Refused(text(&body)))),
         }
     }
 

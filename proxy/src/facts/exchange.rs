@@ -21,19 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(4);
 type Told = (InstanceId, Change, Result<Bytes, AskError>);
 
 /// Exchanges facts with the peers for as long as the process runs; `asked` are their documents.
-pub async fn exchange(facts: Facts, peers: Peers, asked: mpsc::Receiver<Asked>) {
+pub async fn exchange(facts: Facts, peers: Peers, asked: mpsc::UnboundedReceiver<Asked>) {
     tokio::join!(answer(facts.clone(), asked), tell(facts, peers));
 }
 
 /// Answers the peers' documents, for as long as there are peers.
-async fn answer(facts: Facts, mut requests: mpsc::Receiver<Asked>) {
+async fn answer(facts: Facts, mut requests: mpsc::UnboundedReceiver<Asked>) {
     while let Some(Asked { from, body, reply }) = requests.recv().await {
         let merged = facts.merge_from_peer(&body).map_err(|error| {
             warn!("the document of replica {from} is {error}; it is not used");
             error.to_string()
         });
-        // The peer may have gone.
-        let _ = reply.send(merged.map(|bytes| bytes.to_vec()));
+        reply.send(merged.map(|bytes| bytes.to_vec()));
     }
 }
 

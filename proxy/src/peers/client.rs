@@ -59,13 +59,13 @@ pub enum AskError {
     /// It answered that it cannot, with this reason.
     #[error("{0}")]
     Refused(String),
-    /// Its answer is too long, or none.
+    /// Its answer is too long, or none that can be read.
     #[error("{0}")]
     Malformed(String),
 }
 
-/// A request on its way.
-#[derive(Clone, Debug)]
+/// A request on its way. It has no `Debug`: there may be a secret in the body.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) kind: Kind,
     pub(super) from: InstanceId,
@@ -207,7 +207,7 @@ impl Client {
         let body = Limited::new(response.into_body(), BODY).collect().await.map_err(|error| {
             match error.is::<LengthLimitError>() {
                 true => AskError::Malformed("its answer is longer than 1 MiB".to_owned()),
-                false => AskError::Malformed(format!("its answer has broken off: {error}")),
+                false => AskError::Unreachable(format!("its answer has broken off: {error}")),
             }
         })?;
         let mut lanes = self.lanes();

@@ -359,6 +359,12 @@ impl Members {
         self.peers.get(&id).map(|member| member.address)
     }
 
+    /// Whether the peer `id` is known and not silent.
+    pub(super) fn is_alive(&self, id: InstanceId, now: Instant) -> bool {
+        let heard = self.peers.get(&id).map(|member| member.heard);
+        heard.is_some_and(|heard| now.duration_since(heard) <= SILENT)
+    }
+
     /// The peers that are not silent, each with its address.
     pub(super) fn alive(&self, now: Instant) -> impl Iterator<Item = (InstanceId, &Hello)> {
         let alive = move |member: &Member| now.duration_since(member.heard) <= SILENT;

@@ -234,7 +234,8 @@ async fn handled(
             page(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait at the replica")
         }
         Err(_) if id.is_some() => page(StatusCode::ACCEPTED, ""),
-        Err(_) => page(StatusCode::SERVICE_UNAVAILABLE, "the replica took too long"),
+        // It may still do it.
+        Err(_) => page(StatusCode::GATEWAY_TIMEOUT, "the replica took too long"),
     }
 }
 

@@ -11,6 +11,8 @@ use super::*;
 const KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100";
 const SOON: Duration = Duration::from_secs(10);
+/// Patience that no test uses up, on a loaded machine either.
+const LONG: Duration = Duration::from_secs(120);
 
 fn credentials(key: &str, previous: Option<&str>) -> CredentialConfig {
     CredentialConfig {
@@ -97,7 +99,7 @@ fn echo(handlers: &mut Handlers, kind: Kind) -> Arc<AtomicU16> {
     tokio::spawn(async move {
         while let Some(asked) = requests.recv().await {
             counter.fetch_add(1, Relaxed);
-            let _ = asked.reply.send(Ok(asked.body.to_vec()));
+            asked.reply.send(Ok(asked.body.to_vec()));
         }
     });
     count
@@ -161,7 +163,7 @@ async fn a_slow_handler_is_asked_again_and_acts_once() {
         assert_eq!(asked.from, b.instance());
         // Longer than one request may take.
         tokio::time::sleep(Duration::from_millis(3500)).await;
-        asked.reply.send(Ok(b"done".to_vec())).unwrap();
+        asked.reply.send(Ok(b"done".to_vec()));
     };
     let (answer, ()) = tokio::join!(ask, serve);
     assert_eq!(answer.as_deref(), Ok(&b"done"[..]));
@@ -182,7 +184,7 @@ async fn slow_requests_keep_no_connection_from_the_others() {
         let mut slow = Vec::new();
         while let Some(asked) = requests.recv().await {
             match &*asked.body {
-                b"quick" => drop(asked.reply.send(Ok(vec![]))),
+                b"quick" => asked.reply.send(Ok(vec![])),
                 _ => slow.push(asked),
             }
         }
@@ -524,4 +526,76 @@ async fn wrong_answers_of_a_peer_are_errors_in_time() {
         assert!(error.contains(why), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{why}: {:?}", begun.elapsed());
     }
+}
+
+/// A fake replica that answers with `wrong` so many times, and well then; and the number of
+/// requests that it has had.
+fn fake_that_recovers(
+    times: u16,
+    wrong: impl Fn(&mut dyn Write) + Send + Sync + 'static,
+) -> (u16, Arc<AtomicU16>) {
+    let count = Arc::new(AtomicU16::new(0));
+    let counter = Arc::clone(&count);
+    let port = fake(move |tls| match counter.fetch_add(1, Relaxed) < times {
+        true => wrong(tls),
+        false => {
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
+        }
+    });
+    (port, count)
+}
+
+fn says(head: &'static str) -> impl Fn(&mut dyn Write) + Send + Sync + 'static {
+    move |tls| {
+        let _ = tls.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_an_id_is_sent_until_it_is_answered() {
+    let cases = [
+        ("closed", fake_that_recovers(8, |_| {})),
+        ("half an answer", fake_that_recovers(8, says("200 OK\r\ncontent-length: 9\r\n\r\nhalf"))),
+        ("busy", fake_that_recovers(8, says("503 Busy\r\ncontent-length: 0"))),
+        ("another process", fake_that_recovers(8, says("421 Other\r\ncontent-length: 0"))),
+        ("no answer", fake_that_recovers(1, |_| std::thread::sleep(2 * client::REQUEST_TIME))),
+    ];
+    for (what, (port, count)) in cases {
+        let a = Replica::with("a", &[port]);
+        a.meets(&["fake"]).await;
+        let answer = a.peers.ask(InstanceId(5), Kind::Cancel, vec![], LONG).await;
+        assert_eq!(answer.as_deref(), Ok(&b"done"[..]), "{what}");
+        assert!(count.load(Relaxed) > 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_an_id_is_sent_again_only_if_it_had_no_effect() {
+    let again = [says("503 Busy\r\ncontent-length: 0"), says("421 Other\r\ncontent-length: 0")];
+    for wrong in again {
+        let (port, _) = fake_that_recovers(8, wrong);
+        let a = Replica::with("a", &[port]);
+        a.meets(&["fake"]).await;
+        let answer = a.peers.ask(InstanceId(5), Kind::Rows, vec![], LONG).await;
+        assert_eq!(answer.as_deref(), Ok(&b"done"[..]));
+    }
+    let (port, count) = fake_that_recovers(8, says("504 Slow\r\ncontent-length: 0"));
+    let a = Replica::with("a", &[port]);
+    a.meets(&["fake"]).await;
+    let answer = a.peers.ask(InstanceId(5), Kind::Rows, vec![], LONG).await;
+    assert!(matches!(answer, Err(AskError::Refused(_))), "{answer:?}");
+    assert_eq!(count.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_peer_that_has_fallen_silent() {
+    let a = Replica::with("a", &[]);
+    // Nobody is at port 1.
+    let (hello, port) = (hello_of(InstanceId(5), 1), a.port);
+    let said = tokio::task::spawn_blocking(move || request(port, "hello", &[], &hello));
+    assert!(said.await.unwrap().starts_with("HTTP/1.1 200"));
+    let ask = a.peers.ask(InstanceId(5), Kind::Cancel, vec![], 100 * LONG);
+    let answer = tokio::time::timeout(LONG, ask).await.expect("it ends");
+    assert!(matches!(answer, Err(AskError::Unreachable(_))), "{answer:?}");
+    assert!(a.peers.members().iter().all(|peer| !peer.is_alive()));
 }

@@ -29,9 +29,9 @@ pub(super) const MAX_WORKERS: u16 = 126;
 
 /// The requests of other replicas, by what they are about.
 pub(super) struct PeerRequests {
-    cancels: mpsc::Receiver<Asked>,
-    commands: mpsc::Receiver<Asked>,
-    rows: mpsc::Receiver<Asked>,
+    cancels: mpsc::UnboundedReceiver<Asked>,
+    commands: mpsc::UnboundedReceiver<Asked>,
+    rows: mpsc::UnboundedReceiver<Asked>,
 }
 
 /// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`. The
@@ -39,7 +39,7 @@ pub(super) struct PeerRequests {
 pub(super) fn start_peers(
     config: &Config,
     listener: Option<std::net::TcpListener>,
-) -> Result<(Peers, PeerRequests, mpsc::Receiver<Asked>), PeersError> {
+) -> Result<(Peers, PeerRequests, mpsc::UnboundedReceiver<Asked>), PeersError> {
     let mut handlers = Handlers::default();
     let requests = PeerRequests {
         cancels: handlers.on(Kind::Cancel),

@@ -99,7 +99,7 @@ async fn deliver_here(
 /// forwarded again. A wrong key counts for the client's address here too, whichever replica it has
 /// chosen.
 pub async fn serve_peers(
-    mut requests: mpsc::Receiver<Asked>,
+    mut requests: mpsc::UnboundedReceiver<Asked>,
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     keys: Arc<WrongKeyLimiter>,
 ) {
@@ -110,8 +110,7 @@ pub async fn serve_peers(
                 Ok(request) => Ok(serve(request, &workers, &keys).await),
                 Err(_) => Err("no cancel request".to_owned()),
             };
-            // The peer may have gone.
-            let _ = asked.reply.send(answer);
+            asked.reply.send(answer);
         });
     }
 }
