@@ -126,6 +126,12 @@ impl Members {
         self.places.contains_key(address)
     }
 
+    /// Whether a replica is, or may be, at this host: what it costs is not counted with the rest.
+    pub(super) fn knows_host(&self, host: IpAddr) -> bool {
+        let host = host.to_canonical();
+        self.places.keys().any(|place| place.ip() == host)
+    }
+
     fn place(&mut self, address: SocketAddr, now: Instant) -> &mut Place {
         let new = || Place { listed: false, found: Found::Nothing, asking: false, next: now };
         self.places.entry(address).or_insert_with(new)

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::AtomicU64;
 
 use pgimbal_config::{CredentialConfig, PeersConfig, Secret};
 use rustls::pki_types::ServerName;
@@ -432,6 +433,81 @@ async fn slow_strangers_do_not_keep_peers_out() {
     assert!(ended < Duration::from_secs(4), "{ended:?}");
     let told = a.strangers(Stranger::Timeout) + a.strangers(Stranger::CrowdedOut);
     assert!(told >= 40, "{told}");
+}
+
+/// Connects to the port from other loopback addresses, as fast as it can, until it is dropped.
+struct Flood {
+    ends: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    connections: Arc<AtomicU64>,
+}
+
+impl Flood {
+    fn start(port: u16) -> Self {
+        let (ends, connections) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let thread = |number: u8| {
+            let (ends, connections) = (Arc::clone(&ends), Arc::clone(&connections));
+            std::thread::spawn(move || {
+                let mut builder = tokio::runtime::Builder::new_current_thread();
+                builder.enable_all().build().unwrap().block_on(async {
+                    let mut held = VecDeque::new();
+                    while !ends.load(Relaxed) {
+                        for host in 0..50 {
+                            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                            socket.bind(([127, 0, 10 + number, 1 + host], 0).into()).unwrap();
+                            let to = ([127, 0, 0, 1], port).into();
+                            // A flood may fill the queue of the port, and one's own descriptors.
+                            let connecting = socket.connect(to);
+                            let connected = tokio::time::timeout(SOON, connecting).await;
+                            held.extend(connected.ok().and_then(Result::ok));
+                            connections.fetch_add(1, Relaxed);
+                        }
+                        held.drain(..held.len().saturating_sub(100));
+                    }
+                });
+            })
+        };
+        let threads = (0..4).map(thread).collect();
+        Self { ends, threads, connections }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.ends.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_keeps_no_replica_from_meeting() {
+    let a = Replica::with("a", &[]);
+    let flood = Flood::start(a.port);
+    a.until_strangers(Stranger::Rate, 1000).await;
+    // A new replica comes while it goes on.
+    let new = Replica::with("b", &[a.port]);
+    new.meets(&["a"]).await;
+    a.meets(&["b"]).await;
+    let answer = new.peers.ask(a.instance(), Kind::Facts, vec![], LONG).await;
+    assert!(matches!(answer, Err(AskError::Refused(_))), "it was asked: {answer:?}");
+    // Nearly every connection gets through, where a stranger's has hardly a chance; a loaded machine
+    // may need more than the time of a handshake.
+    let port = a.port;
+    let served = tokio::task::spawn_blocking(move || {
+        let serves = |_: &usize| {
+            let mut tls = connect(port);
+            let sent = tls.write_all(&[head("hello", &[], 1).as_bytes(), b"x"].concat());
+            sent.is_ok() && tls.read(&mut [0; 1000]).is_ok_and(|count| count > 0)
+        };
+        (0..40).filter(serves).count()
+    });
+    let served = served.await.unwrap();
+    assert!(served >= 30, "{served} of 40 connections were served");
+    let before = flood.connections.load(Relaxed);
+    a.until_strangers(Stranger::Rate, a.strangers(Stranger::Rate) + 1000).await;
+    assert!(flood.connections.load(Relaxed) > before, "the flood went on");
 }
 
 #[tokio::test]
