@@ -16,8 +16,8 @@ mod tls;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,9 @@ pub use tls::{PeerTls, PeerTlsError};
 
 /// Pause before a peer is asked again: one that is still at work, or gave no answer.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a cancel request waits for the replica of its key to be met.
+const MEET: Duration = Duration::from_secs(2);
 
 /// The peers cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -113,8 +116,14 @@ struct Own {
     /// which is another process's now.
     listen: Mutex<(SocketAddr, bool)>,
     ready: AtomicBool,
+    /// The process that this one takes over from.
+    before: Option<InstanceId>,
+    /// Number of hellos that were made.
+    hellos: AtomicU64,
     /// 0 while there is none. Read at each login, so it stands apart from the former ones.
     peer_id: AtomicU16,
+    /// Whether the peer id is that of the configuration.
+    is_fixed: bool,
     /// The oldest first.
     former: Mutex<VecDeque<u16>>,
     heartbeat: Mutex<Bytes>,
@@ -124,7 +133,8 @@ struct Own {
 
 impl Peers {
     /// Begins to serve and to look for the other replicas, on two threads of their own; `listener`
-    /// is bound to `peers.listen`. The requests of peers go to `handlers`.
+    /// is bound to `peers.listen`. The requests of peers go to `handlers`. `before` is the process
+    /// that this one takes over from, which listens there too.
     ///
     /// # Errors
     /// [`PeersError`] when that cannot begin.
@@ -132,15 +142,16 @@ impl Peers {
         config: &Config,
         listener: TcpListener,
         handlers: Handlers,
+        before: Option<InstanceId>,
     ) -> Result<Self, PeersError> {
         let tls = PeerTls::new(&config.credentials)?;
         let listen = listener.local_addr()?;
         let port = listen.port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let own = Own::new(config, listen);
+        let own = Own::new(config, listen, before);
         let (listeners, next_listeners) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
-            members: Mutex::new(Members::new(own.instance)),
+            members: Mutex::new(Members::new(own.instance, home(listen), before)),
             own,
             client: Client::new(tls.clone()),
             tls,
@@ -236,7 +247,7 @@ impl Peers {
     /// more. An id above 16383 counts as none. Keys with the 8 ids before it work as before. It
     /// has no effect when `peers.peer_id` is set.
     pub fn set_peer_id(&self, id: Option<u16>) {
-        let Some(inner) = &self.0 else { return };
+        let Some(inner) = self.0.as_ref().filter(|inner| !inner.own.is_fixed) else { return };
         inner.own.set_peer_id(id);
         inner.hurry.notify_one();
     }
@@ -270,17 +281,42 @@ impl Peers {
         self.0.as_ref().map_or_else(Vec::new, |inner| inner.members().status(Instant::now()))
     }
 
-    /// The peers that may have the session of a cancel key with this peer id: those that say so
-    /// and are not silent, or all for `None`, a key without an id.
+    /// The peers that may have the session of a cancel key with this peer id: those that say so,
+    /// or all for `None`, a key without an id. Silent ones are among them. While none is known and
+    /// not all have been met, it waits for one, for 2 s at most.
+    pub async fn owners(&self, id: Option<u16>) -> Vec<InstanceId> {
+        let (Some(inner), Some(mut changed)) = (&self.0, self.changed()) else { return Vec::new() };
+        let deadline = Instant::now() + MEET;
+        loop {
+            changed.mark_unchanged();
+            let owners = self.with_peer_id(id);
+            let now = Instant::now();
+            let is_known = !owners.is_empty() && !inner.members().awaits_predecessor(now);
+            if is_known
+                || !inner.members().may_be_more(now)
+                || timeout_at(deadline.into(), changed.changed()).await.is_err()
+            {
+                return owners;
+            }
+        }
+    }
+
+    /// Whether there may be replicas that this one has never met, at addresses where nobody has
+    /// answered or that are not known yet. Always `false` without `[peers]`.
     #[must_use]
-    pub fn with_peer_id(&self, id: Option<u16>) -> Vec<InstanceId> {
+    pub fn may_be_more(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.members().may_be_more(Instant::now()))
+    }
+
+    /// As [`Self::owners`], without waiting.
+    fn with_peer_id(&self, id: Option<u16>) -> Vec<InstanceId> {
         let Some(inner) = &self.0 else { return Vec::new() };
         let has = |hello: &Hello| match id {
             Some(id) => hello.peer_id == Some(id) || hello.former.contains(&id),
             None => true,
         };
         let members = inner.members();
-        members.alive(Instant::now()).filter(|(_, hello)| has(hello)).map(|(id, _)| id).collect()
+        members.all().filter(|(_, hello)| has(hello)).map(|(id, _)| id).collect()
     }
 
     /// Asks a peer and returns its answer, of at most 1 MiB. A request of a kind that changes
@@ -364,6 +400,8 @@ impl Inner {
             name: own.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen,
+            number: 1 + own.hellos.fetch_add(1, Relaxed),
+            before: own.before,
             moved,
             you,
             ready: own.ready.load(Relaxed),
@@ -377,17 +415,20 @@ impl Inner {
     /// The addresses to say hello to now, after a look at who is silent.
     fn due(&self) -> Vec<SocketAddr> {
         let now = Instant::now();
+        let moved = lock(&self.own.listen).1;
         let mut members = self.members();
-        let events = members.tick((&self.own.name, self.own.peer_id()), now);
+        // Who has taken over may have the same.
+        let peer_id = self.own.peer_id().filter(|_| !moved);
+        let events = members.tick((&self.own.name, peer_id), now);
         let due = members.due(now);
         drop(members);
         self.tell(events);
         due
     }
 
-    fn list(&self, addresses: &BTreeSet<SocketAddr>, now: Instant) {
+    fn list(&self, addresses: &BTreeSet<SocketAddr>, complete: bool, now: Instant) {
         let mut members = self.members();
-        let is_new = members.list(addresses, now);
+        let is_new = members.list(addresses, complete, now);
         drop(members);
         self.client.keep(|address| self.members().knows(address));
         if is_new {
@@ -403,7 +444,9 @@ impl Inner {
             StatusCode::OK => Hello::parse(&body).map_err(AskError::Malformed),
             _ => Err(AskError::Refused(text(&body))),
         });
-        if answer.as_ref().is_ok_and(|(hello, _)| hello.moved) {
+        // A new connection meets another process there.
+        let is_own = |hello: &Hello| hello.instance == self.own.instance;
+        if answer.as_ref().is_ok_and(|(hello, _)| hello.moved || is_own(hello)) {
             self.client.forget(Some(address));
         }
         let mut members = self.members();
@@ -421,8 +464,14 @@ impl Inner {
 
     /// A peer has said hello.
     fn heard(&self, hello: Hello, from: SocketAddr, heartbeat: Bytes) {
-        if hello.instance != self.own.instance && hello.you.is_some() {
-            *lock(&self.own.seen_at) = hello.you;
+        let own = &self.own;
+        // On the own host the address may be another one than for the rest.
+        let is_of_rest =
+            |you: &SocketAddr| !you.ip().is_loopback() || lock(&own.listen).0.ip().is_loopback();
+        if let Some(you) = hello.you.filter(is_of_rest)
+            && hello.instance != own.instance
+        {
+            *lock(&own.seen_at) = Some(you);
         }
         let events = self.members().heard(hello, from.ip(), heartbeat, Instant::now());
         if !events.is_empty() {
@@ -515,7 +564,7 @@ impl Inner {
 }
 
 impl Own {
-    fn new(config: &Config, listen: SocketAddr) -> Self {
+    fn new(config: &Config, listen: SocketAddr, before: Option<InstanceId>) -> Self {
         let host_name = || {
             let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
             if name.is_empty() { "pgimbal".to_owned() } else { name }
@@ -525,7 +574,10 @@ impl Own {
             name: config.peers.replica_name.clone().unwrap_or_else(host_name),
             listen: Mutex::new((listen, false)),
             ready: AtomicBool::new(false),
+            before,
+            hellos: AtomicU64::new(0),
             peer_id: AtomicU16::new(config.peers.peer_id.unwrap_or(0)),
+            is_fixed: config.peers.peer_id.is_some(),
             former: Mutex::default(),
             heartbeat: Mutex::default(),
             seen_at: Mutex::default(),
@@ -551,6 +603,19 @@ impl Own {
         while former.len() > FORMER_IDS {
             former.pop_front();
         }
+    }
+}
+
+/// Where a process that listens at `listen` reaches itself.
+const fn home(listen: SocketAddr) -> SocketAddr {
+    match listen {
+        SocketAddr::V4(four) if four.ip().is_unspecified() => {
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port())
+        }
+        SocketAddr::V6(six) if six.ip().is_unspecified() => {
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), listen.port())
+        }
+        named => named,
     }
 }
 

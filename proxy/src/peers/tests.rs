@@ -31,6 +31,16 @@ struct Replica {
 
 impl Replica {
     fn new(name: &str, credentials: CredentialConfig, ports: &[u16], handlers: Handlers) -> Self {
+        Self::with_peer_id(name, credentials, ports, handlers, None)
+    }
+
+    fn with_peer_id(
+        name: &str,
+        credentials: CredentialConfig,
+        ports: &[u16],
+        handlers: Handlers,
+        peer_id: Option<u16>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let place = |port: &u16| PeerAddress { host: "127.0.0.1".to_owned(), port: *port };
@@ -39,12 +49,13 @@ impl Replica {
                 listen: listener.local_addr().ok(),
                 addresses: ports.iter().chain([&port]).map(place).collect(),
                 replica_name: Some(name.to_owned()),
+                peer_id,
                 ..PeersConfig::default()
             },
             credentials,
             ..Config::default()
         };
-        Self { peers: Peers::start(&config, listener, handlers).unwrap(), port }
+        Self { peers: Peers::start(&config, listener, handlers, None).unwrap(), port }
     }
 
     fn with(name: &str, ports: &[u16]) -> Self {
@@ -87,6 +98,17 @@ impl Replica {
         counts.iter().find(|(one, _)| *one == why).unwrap().1
     }
 
+    /// Waits for a peer with this id, again and again on a machine that is slow.
+    async fn owners(&self, id: u16) -> Vec<InstanceId> {
+        let begun = Instant::now();
+        loop {
+            let owners = self.peers.owners(Some(id)).await;
+            if !owners.is_empty() || begun.elapsed() > LONG {
+                return owners;
+            }
+        }
+    }
+
     fn instance(&self) -> InstanceId {
         self.peers.instance().unwrap()
     }
@@ -125,8 +147,8 @@ async fn replicas_meet_say_what_they_are_and_ask_each_other() {
     assert_eq!(members[0].version, env!("CARGO_PKG_VERSION"));
     c.meets(&["a", "b"]).await;
     assert_eq!(a.peers.own_address(), Some(([127, 0, 0, 1], a.port).into()));
-    assert_eq!(a.peers.with_peer_id(Some(7)), [b.instance()]);
-    assert_eq!(a.peers.with_peer_id(None).len(), 2);
+    assert_eq!(a.peers.owners(Some(7)).await, [b.instance()]);
+    assert_eq!(a.peers.owners(None).await.len(), 2);
     let big = vec![b'x'; 1 << 20];
     let answer = b.peers.ask(a.instance(), Kind::Facts, big.clone(), SOON).await;
     assert_eq!(answer.as_deref(), Ok(&*big));
@@ -144,11 +166,40 @@ async fn replicas_meet_say_what_they_are_and_ask_each_other() {
     // Former ids are told too, and both replicas of one id.
     b.peers.set_peer_id(Some(8));
     a.until("b's new id", |members| members[0].former == [7]).await;
-    assert_eq!(a.peers.with_peer_id(Some(7)), [b.instance()]);
+    assert_eq!(a.peers.owners(Some(7)).await, [b.instance()]);
     assert!(b.peers.is_own_peer_id(7) && b.peers.is_own_peer_id(8) && !b.peers.is_own_peer_id(9));
     c.peers.set_peer_id(Some(8));
     let same = a.until("one id twice", |members| members[0].why.contains("peer id 8, as c")).await;
     assert!(same[1].why.contains("peer id 8, as b"), "{same:?}");
+}
+
+#[tokio::test]
+async fn the_slot_does_not_change_a_configured_peer_id() {
+    let key = credentials(KEY, None);
+    let a = Replica::with_peer_id("a", key, &[], Handlers::default(), Some(7));
+    for slot in [Some(3), None] {
+        a.peers.set_peer_id(slot);
+        assert_eq!(a.peers.peer_id(), Some(7));
+        assert!(a.peers.is_own_peer_id(7) && !a.peers.is_own_peer_id(3));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_has_a_key_is_waited_for_until_it_is_met() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = Replica::with("a", &[listener.local_addr().unwrap().port()]);
+    // Nobody answers there; it is not known whose the key is.
+    a.until("an address", |members| members.len() == 1).await;
+    assert!(a.peers.may_be_more());
+    let met = async {
+        let b = Replica::with("b", &[a.port]);
+        b.peers.set_peer_id(Some(7));
+        b.meets(&["a"]).await;
+        b
+    };
+    let (owners, b) = tokio::join!(a.owners(7), met);
+    assert_eq!(owners, [b.instance()]);
+    drop(listener);
 }
 
 #[tokio::test]
@@ -250,7 +301,8 @@ async fn a_replica_that_ends_is_silent_and_asked_nothing() {
     silent.await;
     let answers = a.peers.ask_all(Kind::Command, b"", SOON).await;
     assert!(matches!(&answers[..], [(_, Err(AskError::Silent))]), "{answers:?}");
-    assert!(a.peers.with_peer_id(None).is_empty());
+    // It may have sessions, though.
+    assert_eq!(a.peers.owners(None).await, [InstanceId(5)]);
 }
 
 fn hello_of(instance: InstanceId, port: u16) -> Vec<u8> {
@@ -259,6 +311,8 @@ fn hello_of(instance: InstanceId, port: u16) -> Vec<u8> {
         name: "fake".to_owned(),
         version: "0".to_owned(),
         listen: ([0, 0, 0, 0], port).into(),
+        number: 0,
+        before: None,
         moved: false,
         you: None,
         ready: true,

@@ -18,6 +18,7 @@ use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::facts::Facts;
+use crate::inherited::Inherited;
 use crate::names;
 use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
@@ -39,6 +40,7 @@ pub(super) struct PeerRequests {
 pub(super) fn start_peers(
     config: &Config,
     listener: Option<std::net::TcpListener>,
+    inherited: &Inherited,
 ) -> Result<(Peers, PeerRequests, mpsc::UnboundedReceiver<Asked>), PeersError> {
     let mut handlers = Handlers::default();
     let requests = PeerRequests {
@@ -48,7 +50,7 @@ pub(super) fn start_peers(
     };
     let facts = handlers.on(Kind::Facts);
     let peers = match listener {
-        Some(listener) => Peers::start(config, listener, handlers)?,
+        Some(listener) => Peers::start(config, listener, handlers, inherited.predecessor())?,
         None => Peers::default(),
     };
     Ok((peers, requests, facts))
