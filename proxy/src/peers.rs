@@ -514,7 +514,7 @@ impl Inner {
         call: &Call,
         deadline: Instant,
     ) -> Result<Bytes, Asking> {
-        let turn = timeout_at(deadline.into(), self.client.turn(address)).await;
+        let turn = timeout_at(deadline.into(), self.client.turn(address, call.kind)).await;
         let _turn = turn.map_err(|_| Asking::Over(AskError::Timeout))?;
         let (status, body) = self.send(address, call).await.map_err(|error| match error {
             // It may have acted; with an id it does not act again.

@@ -184,7 +184,7 @@ impl Members {
     ) -> Vec<Event> {
         let own = hello.instance == self.own;
         let instance = hello.instance;
-        let is_late = self.is_late(&hello);
+        let is_late = self.is_late(&hello, now);
         let is_shared = hello.moved || self.awaits_predecessor(now);
         let Some(place) = self.places.get_mut(&address) else { return Vec::new() };
         place.asking = false;
@@ -235,7 +235,7 @@ impl Members {
         heartbeat: Bytes,
         now: Instant,
     ) -> Vec<Event> {
-        if hello.instance == self.own || self.is_late(&hello) {
+        if hello.instance == self.own || self.is_late(&hello, now) {
             return Vec::new();
         }
         let seen = SocketAddr::new(from.to_canonical(), hello.listen.port());
@@ -257,10 +257,12 @@ impl Members {
         events
     }
 
-    /// Whether its sender has said something after it.
-    fn is_late(&self, hello: &Hello) -> bool {
-        let last = self.peers.get(&hello.instance).map_or(0, |member| member.hello.number);
-        hello.number != 0 && hello.number < last
+    /// Whether its sender has said something after it. After a silence anything counts again.
+    fn is_late(&self, hello: &Hello, now: Instant) -> bool {
+        let member = self.peers.get(&hello.instance).filter(|_| hello.number != 0);
+        member.is_some_and(|member| {
+            hello.number < member.hello.number && now.duration_since(member.heard) <= SILENT
+        })
     }
 
     fn hear(

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -181,8 +182,26 @@ pub(super) struct Dispatcher {
 /// The requests of a kind, by their ids.
 #[derive(Debug, Default)]
 struct Known {
-    by_id: HashMap<u128, watch::Receiver<Option<Answer>>>,
+    by_id: HashMap<u128, Given>,
     oldest: VecDeque<(Instant, u128)>,
+}
+
+/// A request that was given to its handler.
+#[derive(Debug)]
+struct Given {
+    /// A hash of its sender and its body.
+    hash: u64,
+    answer: watch::Receiver<Option<Answer>>,
+}
+
+impl Given {
+    fn runs(&self) -> bool {
+        self.answer.borrow().is_none() && self.answer.has_changed().is_ok()
+    }
+
+    fn size(&self) -> usize {
+        self.answer.borrow().as_ref().map_or(0, Answer::size)
+    }
 }
 
 impl Dispatcher {
@@ -225,13 +244,18 @@ impl Dispatcher {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.entry(kind).or_default();
         known.forget(now);
-        if let Some(running) = known.by_id.get(&id) {
-            return Ok(running.clone());
+        let mut hasher = DefaultHasher::new();
+        asked.hash(&mut hasher);
+        let hash = hasher.finish();
+        match known.by_id.get(&id) {
+            Some(given) if given.hash == hash => return Ok(given.answer.clone()),
+            Some(_) => return Err(Answer::Failed("the id is another request's".to_owned())),
+            None => {}
         }
         let answered = self.handlers.give(kind, asked)?;
         let (tell, answer) = watch::channel(None);
         tokio::spawn(async move { tell.send_replace(Some(Answer::of(answered.await))) });
-        known.by_id.insert(id, answer.clone());
+        known.by_id.insert(id, Given { hash, answer: answer.clone() });
         known.oldest.push_back((now, id));
         Ok(answer)
     }
@@ -241,20 +265,16 @@ impl Known {
     /// Forgets answers that nobody asks for again, and those beyond the limits. A request that
     /// still runs is never forgotten: sent again, it would act twice.
     fn forget(&mut self, now: Instant) {
-        let size = |answer: &watch::Receiver<Option<Answer>>| {
-            answer.borrow().as_ref().map_or(0, Answer::size)
-        };
-        let mut bytes: usize = self.by_id.values().map(size).sum();
+        let mut bytes: usize = self.by_id.values().map(Given::size).sum();
         let mut count = self.by_id.len();
         let by_id = &mut self.by_id;
         self.oldest.retain(|(since, id)| {
             let is_old = now.duration_since(*since) >= KEPT;
-            let Some(answer) = by_id.get(id) else { return false };
-            let runs = answer.borrow().is_none() && answer.has_changed().is_ok();
-            if runs || (!is_old && count < ANSWERS && bytes <= ANSWER_BYTES) {
+            let Some(given) = by_id.get(id) else { return false };
+            if given.runs() || (!is_old && count < ANSWERS && bytes <= ANSWER_BYTES) {
                 return true;
             }
-            bytes -= size(answer);
+            bytes -= given.size();
             count -= 1;
             by_id.remove(id);
             false

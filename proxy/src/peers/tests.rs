@@ -9,6 +9,8 @@ use rustls::pki_types::ServerName;
 
 use super::*;
 
+mod hostile;
+
 const KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100";
 const SOON: Duration = Duration::from_secs(10);
@@ -591,6 +593,11 @@ async fn a_peers_connections_have_a_limit() {
 
 /// A fake replica with the right key that answers hellos well, and all else with `answer`.
 fn fake(answer: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> u16 {
+    fake_by_kind(move |tls, _| answer(tls))
+}
+
+/// The same; `answer` is told the kind that was asked.
+fn fake_by_kind(answer: impl Fn(&mut dyn Write, &str) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let tls = PeerTls::new(&credentials(KEY, None)).unwrap();
@@ -619,7 +626,8 @@ fn fake(answer: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> u16 {
                             return;
                         }
                     } else {
-                        answer(&mut tls);
+                        let path = text.split(' ').nth(1).unwrap_or_default();
+                        answer(&mut tls, path.trim_start_matches('/'));
                         return;
                     }
                     text.clear();
