@@ -13,11 +13,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use listenfd::ListenFd;
+use pgimbal_replicas::InstanceId;
 use socket2::SockRef;
 
 /// The name in `LISTEN_FDNAMES` of a listener whose file pgimbal has made and removes; systemd's
 /// have other names.
 const OWN: &str = "pgimbal-own";
+
+/// What the name in `LISTEN_FDNAMES` of the line begins with; the predecessor's instance id follows,
+/// if it has one.
+const AFTER: &str = "pgimbal-after-";
 
 /// What this process was started with, less what was taken. Dropping it closes the rest.
 #[derive(Debug, Default)]
@@ -25,6 +30,7 @@ pub struct Inherited {
     tcp: Vec<TcpListener>,
     unix: Vec<(UnixListener, SocketFile)>,
     line: Option<Line>,
+    predecessor: Option<InstanceId>,
 }
 
 /// Whose the file of a Unix socket is.
@@ -51,7 +57,10 @@ impl Inherited {
         let mut passed = ListenFd::from_env();
         let mut inherited = Self::default();
         for index in 0..passed.len() {
-            let file = match names.next() {
+            let name = names.next();
+            let after = name.and_then(|name| name.strip_prefix(AFTER));
+            inherited.predecessor = inherited.predecessor.or(after.and_then(|id| id.parse().ok()));
+            let file = match name {
                 Some(OWN) => SocketFile::Own,
                 _ => SocketFile::Foreign,
             };
@@ -73,6 +82,13 @@ impl Inherited {
     #[must_use]
     pub const fn is_take_over(&self) -> bool {
         self.line.is_some()
+    }
+
+    /// The id by which the process that this one takes over from is known to other replicas; `None`
+    /// when there is no such process, or it has no id.
+    #[must_use]
+    pub const fn predecessor(&self) -> Option<InstanceId> {
+        self.predecessor
     }
 
     /// Takes the line to the predecessor, if there is one.
@@ -118,11 +134,16 @@ impl Line {
     }
 }
 
-/// The value of `LISTEN_FDNAMES` for listeners of which these are the files.
-pub fn names(files: impl Iterator<Item = SocketFile>) -> impl AsRef<OsStr> {
+/// The value of `LISTEN_FDNAMES` for listeners of which these are the files, and the line after
+/// them to this process, whose id among the replicas is `instance`.
+pub fn names(
+    files: impl Iterator<Item = SocketFile>,
+    instance: Option<InstanceId>,
+) -> impl AsRef<OsStr> {
     let names = files.map(|file| match file {
         SocketFile::Own => OWN,
         SocketFile::Foreign => "pgimbal",
     });
-    names.collect::<Vec<_>>().join(":")
+    let line = instance.map_or_else(|| AFTER.to_owned(), |id| format!("{AFTER}{id}"));
+    names.map(str::to_owned).chain([line]).collect::<Vec<_>>().join(":")
 }

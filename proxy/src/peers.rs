@@ -16,8 +16,8 @@ mod tls;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,11 +44,11 @@ pub use request::{Asked, Handlers, Kind};
 pub use stats::{Outcome, Stranger};
 pub use tls::{PeerTls, PeerTlsError};
 
-/// How often a request that has met another process is sent on a new connection.
-const MISDIRECTED: u32 = 5;
-
-/// Pause before a peer that is still at work is asked again.
+/// Pause before a peer is asked again: one that is still at work, or gave no answer.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a cancel request waits for the replica of its key to be met.
+const MEET: Duration = Duration::from_secs(2);
 
 /// The peers cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,16 @@ struct Inner {
     runtime: Handle,
 }
 
+/// What one attempt to ask a peer has come to, other than an answer.
+enum Asking {
+    /// The peer is asked again.
+    Later(AskError),
+    /// It is asked again on a new connection.
+    Anew(AskError),
+    /// It is not asked again.
+    Over(AskError),
+}
+
 /// What this replica says of itself.
 #[derive(Debug)]
 struct Own {
@@ -106,8 +116,14 @@ struct Own {
     /// which is another process's now.
     listen: Mutex<(SocketAddr, bool)>,
     ready: AtomicBool,
+    /// The process that this one takes over from.
+    before: Option<InstanceId>,
+    /// Number of hellos that were made.
+    hellos: AtomicU64,
     /// 0 while there is none. Read at each login, so it stands apart from the former ones.
     peer_id: AtomicU16,
+    /// Whether the peer id is that of the configuration.
+    is_fixed: bool,
     /// The oldest first.
     former: Mutex<VecDeque<u16>>,
     heartbeat: Mutex<Bytes>,
@@ -117,7 +133,8 @@ struct Own {
 
 impl Peers {
     /// Begins to serve and to look for the other replicas, on two threads of their own; `listener`
-    /// is bound to `peers.listen`. The requests of peers go to `handlers`.
+    /// is bound to `peers.listen`. The requests of peers go to `handlers`. `before` is the process
+    /// that this one takes over from, which listens there too.
     ///
     /// # Errors
     /// [`PeersError`] when that cannot begin.
@@ -125,15 +142,16 @@ impl Peers {
         config: &Config,
         listener: TcpListener,
         handlers: Handlers,
+        before: Option<InstanceId>,
     ) -> Result<Self, PeersError> {
         let tls = PeerTls::new(&config.credentials)?;
         let listen = listener.local_addr()?;
         let port = listen.port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let own = Own::new(config, listen);
+        let own = Own::new(config, listen, before);
         let (listeners, next_listeners) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
-            members: Mutex::new(Members::new(own.instance)),
+            members: Mutex::new(Members::new(own.instance, home(listen), before)),
             own,
             client: Client::new(tls.clone()),
             tls,
@@ -229,7 +247,7 @@ impl Peers {
     /// more. An id above 16383 counts as none. Keys with the 8 ids before it work as before. It
     /// has no effect when `peers.peer_id` is set.
     pub fn set_peer_id(&self, id: Option<u16>) {
-        let Some(inner) = &self.0 else { return };
+        let Some(inner) = self.0.as_ref().filter(|inner| !inner.own.is_fixed) else { return };
         inner.own.set_peer_id(id);
         inner.hurry.notify_one();
     }
@@ -263,22 +281,48 @@ impl Peers {
         self.0.as_ref().map_or_else(Vec::new, |inner| inner.members().status(Instant::now()))
     }
 
-    /// The peers that may have the session of a cancel key with this peer id: those that say so
-    /// and are not silent, or all for `None`, a key without an id.
+    /// The peers that may have the session of a cancel key with this peer id: those that say so,
+    /// or all for `None`, a key without an id. Silent ones are among them. While none is known and
+    /// not all have been met, it waits for one, for 2 s at most.
+    pub async fn owners(&self, id: Option<u16>) -> Vec<InstanceId> {
+        let (Some(inner), Some(mut changed)) = (&self.0, self.changed()) else { return Vec::new() };
+        let deadline = Instant::now() + MEET;
+        loop {
+            changed.mark_unchanged();
+            let owners = self.with_peer_id(id);
+            let now = Instant::now();
+            let is_known = !owners.is_empty() && !inner.members().awaits_predecessor(now);
+            if is_known
+                || !inner.members().may_be_more(now)
+                || timeout_at(deadline.into(), changed.changed()).await.is_err()
+            {
+                return owners;
+            }
+        }
+    }
+
+    /// Whether there may be replicas that this one has never met, at addresses where nobody has
+    /// answered or that are not known yet. Always `false` without `[peers]`.
     #[must_use]
-    pub fn with_peer_id(&self, id: Option<u16>) -> Vec<InstanceId> {
+    pub fn may_be_more(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.members().may_be_more(Instant::now()))
+    }
+
+    /// As [`Self::owners`], without waiting.
+    fn with_peer_id(&self, id: Option<u16>) -> Vec<InstanceId> {
         let Some(inner) = &self.0 else { return Vec::new() };
         let has = |hello: &Hello| match id {
             Some(id) => hello.peer_id == Some(id) || hello.former.contains(&id),
             None => true,
         };
         let members = inner.members();
-        members.alive(Instant::now()).filter(|(_, hello)| has(hello)).map(|(id, _)| id).collect()
+        members.all().filter(|(_, hello)| has(hello)).map(|(id, _)| id).collect()
     }
 
     /// Asks a peer and returns its answer, of at most 1 MiB. A request of a kind that changes
-    /// something bears an id, and is asked again with it while the peer is at work, for `patience`;
-    /// each request takes 2 s at most.
+    /// something bears an id, with which it is sent again for `patience`, while the peer is at work
+    /// or cannot be reached, but for 2 s at most when the peer is silent; each attempt takes 2 s at
+    /// most. Other requests are sent again only where they certainly had no effect.
     ///
     /// # Errors
     /// [`AskError`] when no answer came.
@@ -356,6 +400,8 @@ impl Inner {
             name: own.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen,
+            number: 1 + own.hellos.fetch_add(1, Relaxed),
+            before: own.before,
             moved,
             you,
             ready: own.ready.load(Relaxed),
@@ -369,17 +415,20 @@ impl Inner {
     /// The addresses to say hello to now, after a look at who is silent.
     fn due(&self) -> Vec<SocketAddr> {
         let now = Instant::now();
+        let moved = lock(&self.own.listen).1;
         let mut members = self.members();
-        let events = members.tick((&self.own.name, self.own.peer_id()), now);
+        // Who has taken over may have the same.
+        let peer_id = self.own.peer_id().filter(|_| !moved);
+        let events = members.tick((&self.own.name, peer_id), now);
         let due = members.due(now);
         drop(members);
         self.tell(events);
         due
     }
 
-    fn list(&self, addresses: &BTreeSet<SocketAddr>, now: Instant) {
+    fn list(&self, addresses: &BTreeSet<SocketAddr>, complete: bool, now: Instant) {
         let mut members = self.members();
-        let is_new = members.list(addresses, now);
+        let is_new = members.list(addresses, complete, now);
         drop(members);
         self.client.keep(|address| self.members().knows(address));
         if is_new {
@@ -395,7 +444,9 @@ impl Inner {
             StatusCode::OK => Hello::parse(&body).map_err(AskError::Malformed),
             _ => Err(AskError::Refused(text(&body))),
         });
-        if answer.as_ref().is_ok_and(|(hello, _)| hello.moved) {
+        // A new connection meets another process there.
+        let is_own = |hello: &Hello| hello.instance == self.own.instance;
+        if answer.as_ref().is_ok_and(|(hello, _)| hello.moved || is_own(hello)) {
             self.client.forget(Some(address));
         }
         let mut members = self.members();
@@ -413,8 +464,14 @@ impl Inner {
 
     /// A peer has said hello.
     fn heard(&self, hello: Hello, from: SocketAddr, heartbeat: Bytes) {
-        if hello.instance != self.own.instance && hello.you.is_some() {
-            *lock(&self.own.seen_at) = hello.you;
+        let own = &self.own;
+        // On the own host the address may be another one than for the rest.
+        let is_of_rest =
+            |you: &SocketAddr| !you.ip().is_loopback() || lock(&own.listen).0.ip().is_loopback();
+        if let Some(you) = hello.you.filter(is_of_rest)
+            && hello.instance != own.instance
+        {
+            *lock(&own.seen_at) = Some(you);
         }
         let events = self.members().heard(hello, from.ip(), heartbeat, Instant::now());
         if !events.is_empty() {
@@ -424,29 +481,56 @@ impl Inner {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Asks until there is an answer or `patience` has passed. What may be asked again without
+    /// harm is: see [`Asking`].
     async fn ask(&self, call: Call, patience: Duration) -> Result<Bytes, AskError> {
-        let deadline = Instant::now() + patience;
-        let mut misdirected = 0;
+        let peer = call.to.ok_or(AskError::Gone)?;
+        let begun = Instant::now();
         loop {
-            let address = call.to.and_then(|peer| self.members().address(peer));
-            let address = address.ok_or(AskError::Gone)?;
-            let turn = timeout_at(deadline.into(), self.client.turn(address)).await;
-            let turn = turn.map_err(|_| AskError::Timeout)?;
-            let (status, body) = self.send(address, &call).await?;
-            match status {
-                StatusCode::OK => return Ok(body),
-                StatusCode::ACCEPTED if Instant::now() < deadline => {
-                    drop(turn);
-                    sleep(PAUSE).await;
-                }
-                StatusCode::ACCEPTED => return Err(AskError::Timeout),
-                // While one process takes over from another, both are at its address.
-                StatusCode::MISDIRECTED_REQUEST if misdirected < MISDIRECTED => {
-                    misdirected += 1;
+            let address = self.members().address(peer).ok_or(AskError::Gone)?;
+            let is_alive = self.members().is_alive(peer, Instant::now());
+            // Who is silent has the time of one request.
+            let patience = if is_alive { patience } else { patience.min(client::REQUEST_TIME) };
+            let deadline = begun + patience;
+            let error = match self.ask_once(address, &call, deadline).await {
+                Ok(body) => return Ok(body),
+                Err(Asking::Over(error)) => return Err(error),
+                Err(Asking::Later(error)) => error,
+                Err(Asking::Anew(error)) => {
                     self.client.forget(Some(address));
+                    error
                 }
-                _ => return Err(AskError::Refused(text(&body))),
+            };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(error);
             }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        address: SocketAddr,
+        call: &Call,
+        deadline: Instant,
+    ) -> Result<Bytes, Asking> {
+        let turn = timeout_at(deadline.into(), self.client.turn(address, call.kind)).await;
+        let _turn = turn.map_err(|_| Asking::Over(AskError::Timeout))?;
+        let (status, body) = self.send(address, call).await.map_err(|error| match error {
+            // It may have acted; with an id it does not act again.
+            AskError::Unreachable(_) | AskError::Timeout if call.id.is_some() => {
+                Asking::Anew(error)
+            }
+            error => Asking::Over(error),
+        })?;
+        match status {
+            StatusCode::OK => Ok(body),
+            StatusCode::ACCEPTED => Err(Asking::Later(AskError::Timeout)),
+            // Too many wait, and this one was not taken.
+            StatusCode::SERVICE_UNAVAILABLE => Err(Asking::Later(AskError::Refused(text(&body)))),
+            // While one process takes over from another, both are at its address.
+            StatusCode::MISDIRECTED_REQUEST => Err(Asking::Anew(AskError::Refused(text(&body)))),
+            _ => Err(Asking::Over(AskError::Refused(text(&body)))),
         }
     }
 
@@ -480,7 +564,7 @@ impl Inner {
 }
 
 impl Own {
-    fn new(config: &Config, listen: SocketAddr) -> Self {
+    fn new(config: &Config, listen: SocketAddr, before: Option<InstanceId>) -> Self {
         let host_name = || {
             let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
             if name.is_empty() { "pgimbal".to_owned() } else { name }
@@ -490,7 +574,10 @@ impl Own {
             name: config.peers.replica_name.clone().unwrap_or_else(host_name),
             listen: Mutex::new((listen, false)),
             ready: AtomicBool::new(false),
+            before,
+            hellos: AtomicU64::new(0),
             peer_id: AtomicU16::new(config.peers.peer_id.unwrap_or(0)),
+            is_fixed: config.peers.peer_id.is_some(),
             former: Mutex::default(),
             heartbeat: Mutex::default(),
             seen_at: Mutex::default(),
@@ -516,6 +603,19 @@ impl Own {
         while former.len() > FORMER_IDS {
             former.pop_front();
         }
+    }
+}
+
+/// Where a process that listens at `listen` reaches itself.
+const fn home(listen: SocketAddr) -> SocketAddr {
+    match listen {
+        SocketAddr::V4(four) if four.ip().is_unspecified() => {
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port())
+        }
+        SocketAddr::V6(six) if six.ip().is_unspecified() => {
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), listen.port())
+        }
+        named => named,
     }
 }
 

@@ -16,6 +16,7 @@ use pgimbal_auth::SourceError;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, ReloadChanges};
 use pgimbal_pooler::server::prepared::StatementKey;
+use pgimbal_replicas::InstanceId;
 use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -164,7 +165,7 @@ impl Prepared {
         let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
         let passed_on = to_pass_on(&listeners, http.iter().chain(&peers))?;
-        let (peers, peer_requests, told) = start_peers(&self.config, peers)?;
+        let (peers, peer_requests, told) = start_peers(&self.config, peers, &inherited)?;
         let facts = Facts::start(&self.config, peers.instance())?;
         // The peers may know what a store that is away would say.
         tokio::spawn(facts::exchange(facts.clone(), peers.clone(), told));
@@ -302,7 +303,10 @@ impl Prepared {
                         let _ = self.reload(workers, process, configs).await;
                         service_manager::ready();
                     }
-                    SignalRequest::TakeOver => self.begin_take_over(&mut take_over, &listeners),
+                    SignalRequest::TakeOver => {
+                        let instance = workers.collector().peers().instance();
+                        self.begin_take_over(&mut take_over, &listeners, instance);
+                    }
                 },
                 Some(request) = requests.control.recv() => match request {
                     ControlRequest::Reload(reply) => {
@@ -331,13 +335,14 @@ impl Prepared {
         &self,
         take_over: &mut Option<TakeOver>,
         listeners: &[(OwnedFd, SocketFile)],
+        instance: Option<InstanceId>,
     ) {
         if take_over.is_some() {
             tracing::warn!("SIGUSR2: another process is starting already");
             return;
         }
         service_manager::reloading();
-        match TakeOver::begin(listeners, self.program.as_ref()) {
+        match TakeOver::begin(listeners, self.program.as_ref(), instance) {
             Ok(begun) => {
                 tracing::info!(pid = begun.pid(), "another process is started to take over");
                 *take_over = Some(begun);

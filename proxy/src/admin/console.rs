@@ -114,8 +114,8 @@ impl Console {
     /// Serves what other replicas ask, until the process ends. None of it is forwarded again.
     pub async fn serve_peers(
         self: Arc<Self>,
-        mut commands: mpsc::Receiver<Asked>,
-        mut rows: mpsc::Receiver<Asked>,
+        mut commands: mpsc::UnboundedReceiver<Asked>,
+        mut rows: mpsc::UnboundedReceiver<Asked>,
     ) {
         loop {
             let (is_command, asked) = tokio::select! {
@@ -129,8 +129,7 @@ impl Console {
                     true => console.command_of_peer(&asked).await,
                     false => console.rows_for_peer(&asked.body).await,
                 };
-                // The peer may have gone.
-                let _ = asked.reply.send(answer);
+                asked.reply.send(answer);
             });
         }
     }

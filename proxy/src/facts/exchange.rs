@@ -35,19 +35,18 @@ enum Outcome {
 }
 
 /// Exchanges facts with the peers for as long as the process runs; `asked` are their documents.
-pub async fn exchange(facts: Facts, peers: Peers, asked: mpsc::Receiver<Asked>) {
+pub async fn exchange(facts: Facts, peers: Peers, asked: mpsc::UnboundedReceiver<Asked>) {
     tokio::join!(answer(facts.clone(), asked), tell(facts, peers));
 }
 
 /// Answers the peers' documents, for as long as there are peers.
-async fn answer(facts: Facts, mut requests: mpsc::Receiver<Asked>) {
+async fn answer(facts: Facts, mut requests: mpsc::UnboundedReceiver<Asked>) {
     while let Some(Asked { from, body, reply }) = requests.recv().await {
         let merged = merge(&facts, body).await;
         if let Err(reason) = &merged {
             warn!("the document of replica {from} is {reason}; it is not used");
         }
-        // The peer may have gone.
-        let _ = reply.send(merged.map(|bytes| bytes.to_vec()));
+        reply.send(merged.map(|bytes| bytes.to_vec()));
     }
 }
 

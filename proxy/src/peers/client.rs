@@ -23,11 +23,13 @@ use pgimbal_replicas::InstanceId;
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(2);
 /// Largest body of a request and of an answer.
 pub(super) const BODY: usize = 1 << 20;
-/// Requests to one peer at a time, hellos apart: the peers of a deployment share the 32 connections
-/// that each of them serves.
-const AT_ONCE: usize = 6;
+/// Cancel requests to one peer at a time. The peers of a deployment share the 32 connections that
+/// each of them serves.
+const CANCELS_AT_ONCE: usize = 4;
+/// Other requests to one peer at a time, hellos apart, which do not wait for clients' cancels.
+const AT_ONCE: usize = 2;
 /// Idle connections that are kept for one address, as many as may be in use.
-const IDLE: usize = AT_ONCE + 1;
+const IDLE: usize = CANCELS_AT_ONCE + AT_ONCE + 1;
 /// An idle connection is not used again after this; the other side closes it a little later.
 const IDLE_TIME: Duration = Duration::from_secs(6);
 /// Largest head of an answer.
@@ -59,13 +61,13 @@ pub enum AskError {
     /// It answered that it cannot, with this reason.
     #[error("{0}")]
     Refused(String),
-    /// Its answer is too long, or none.
+    /// Its answer is too long, or none that can be read.
     #[error("{0}")]
     Malformed(String),
 }
 
-/// A request on its way.
-#[derive(Clone, Debug)]
+/// A request on its way. It has no `Debug`: there may be a secret in the body.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) kind: Kind,
     pub(super) from: InstanceId,
@@ -88,13 +90,16 @@ pub(super) struct Client {
 struct Lane {
     /// The key that was accepted there last.
     key: usize,
-    slots: Arc<Semaphore>,
+    cancels: Arc<Semaphore>,
+    others: Arc<Semaphore>,
     idle: Vec<(Connection, Instant)>,
 }
 
 impl Default for Lane {
     fn default() -> Self {
-        Self { key: 0, slots: Arc::new(Semaphore::new(AT_ONCE)), idle: Vec::new() }
+        let [cancels, others] =
+            [CANCELS_AT_ONCE, AT_ONCE].map(|count| Arc::new(Semaphore::new(count)));
+        Self { key: 0, cancels, others, idle: Vec::new() }
     }
 }
 
@@ -111,10 +116,14 @@ impl Client {
         lanes.iter_mut().filter(|(to, _)| is_meant(to)).for_each(|(_, lane)| lane.idle.clear());
     }
 
-    /// Waits for one's turn among the requests to this address; it is over when the result is
-    /// dropped.
-    pub(super) async fn turn(&self, to: SocketAddr) -> Option<OwnedSemaphorePermit> {
-        let slots = Arc::clone(&self.lanes().entry(to).or_default().slots);
+    /// Waits for one's turn among the requests to this address, of clients' cancels or of others; it
+    /// is over when the result is dropped.
+    pub(super) async fn turn(&self, to: SocketAddr, kind: Kind) -> Option<OwnedSemaphorePermit> {
+        let slots = {
+            let mut lanes = self.lanes();
+            let lane = lanes.entry(to).or_default();
+            Arc::clone(if kind == Kind::Cancel { &lane.cancels } else { &lane.others })
+        };
         // It is never closed.
         slots.acquire_owned().await.ok()
     }
@@ -207,7 +216,7 @@ impl Client {
         let body = Limited::new(response.into_body(), BODY).collect().await.map_err(|error| {
             match error.is::<LengthLimitError>() {
                 true => AskError::Malformed("its answer is longer than 1 MiB".to_owned()),
-                false => AskError::Malformed(format!("its answer has broken off: {error}")),
+                false => AskError::Unreachable(format!("its answer has broken off: {error}")),
             }
         })?;
         let mut lanes = self.lanes();

@@ -22,6 +22,13 @@ pub(super) struct Hello {
     pub(super) version: String,
     /// The address at which it listens for peers; without a host, it is where it comes from.
     pub(super) listen: SocketAddr,
+    /// A number that grows with each hello of the sender: an answer that was long on its way does
+    /// not undo what was said after it. 0 from a version that does not number them.
+    #[serde(default)]
+    pub(super) number: u64,
+    /// The process that the sender takes over from, on the same host.
+    #[serde(default)]
+    pub(super) before: Option<InstanceId>,
     /// Whether another process has taken over the address at which it was found: it is reached at
     /// `listen` alone.
     #[serde(default)]
@@ -77,6 +84,8 @@ mod tests {
             name: "a\nb".replace('\n', "-"),
             version: "1".to_owned(),
             listen: "10.0.0.1:6433".parse().unwrap(),
+            number: 8,
+            before: Some(InstanceId(6)),
             moved: true,
             you: "[::1]:9".parse().ok(),
             ready: true,

@@ -11,8 +11,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use pgimbal_auth::deployment::peer_seed;
 use pgimbal_config::Secret;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
@@ -42,14 +42,14 @@ impl DeploymentKey {
     ///
     /// # Errors
     /// [`UnusableKey`] when the library refuses.
-    pub fn derive(secret: &Secret, provider: &CryptoProvider) -> Result<Self, UnusableKey> {
+    pub fn derive(secret: &Secret) -> Result<Self, UnusableKey> {
         let mut pkcs8 = Zeroizing::new([0; PKCS8.len() + SEED]);
         let (head, seed) = pkcs8.split_at_mut(PKCS8.len());
         head.copy_from_slice(&PKCS8);
         seed.copy_from_slice(&*peer_seed(secret));
-        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(&pkcs8[..]));
-        let signs =
-            provider.key_provider.load_private_key(der.clone_key()).map_err(|_| UnusableKey)?;
+        // The library reads it in place: no copy stays in memory.
+        let signs = any_eddsa_type(&PrivatePkcs8KeyDer::from(&pkcs8[..]));
+        let signs = signs.map_err(|_| UnusableKey)?;
         let public = signs.public_key().ok_or(UnusableKey)?.to_vec();
         let hash = digest::digest(&digest::SHA256, &public);
         let mut name = "k".to_owned();
@@ -98,8 +98,7 @@ mod tests {
 
     #[test]
     fn one_text_gives_one_key_and_another_text_another() {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key = |text: &str| DeploymentKey::derive(&Secret::from(text), &provider).unwrap();
+        let key = |text: &str| DeploymentKey::derive(&Secret::from(text)).unwrap();
         let (a, again, b) = (key("a"), key("a"), key("b"));
         assert!(a.is(&again.public) && !a.is(&b.public) && !a.is(b""));
         assert_eq!((a.name(), a.server_name().is_ok()), (again.name(), true));

@@ -68,6 +68,13 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Members {
     own: InstanceId,
+    /// Where this process was first: its predecessor or successor may be there.
+    home: SocketAddr,
+    /// The process that this one takes over from, and whether it has not been met.
+    before: Option<InstanceId>,
+    awaits_it: bool,
+    /// When the first addresses were listed, and whether every place has been looked up.
+    listed: Option<(Instant, bool)>,
     peers: BTreeMap<InstanceId, Member>,
     places: BTreeMap<SocketAddr, Place>,
     /// The pairs that were found to have one peer id, so that each is told once.
@@ -104,18 +111,37 @@ enum Found {
 }
 
 impl Members {
-    pub(super) const fn new(own: InstanceId) -> Self {
-        Self { own, peers: BTreeMap::new(), places: BTreeMap::new(), same: BTreeSet::new() }
+    /// Nobody is known yet. `home` is where this process listens; `before` is the one that it takes
+    /// over from.
+    pub(super) const fn new(own: InstanceId, home: SocketAddr, before: Option<InstanceId>) -> Self {
+        Self {
+            own,
+            home,
+            before,
+            awaits_it: before.is_some(),
+            listed: None,
+            peers: BTreeMap::new(),
+            places: BTreeMap::new(),
+            same: BTreeSet::new(),
+        }
     }
 
-    /// The addresses of the configuration, or of DNS, as they are now.
-    /// Returns whether one is new.
-    pub(super) fn list(&mut self, addresses: &BTreeSet<SocketAddr>, now: Instant) -> bool {
+    /// The addresses of the configuration, or of DNS, as they are now; `complete` says whether
+    /// every name has been resolved once. The own address is always among them: two processes are
+    /// there while one takes over from the other. Returns whether one is new.
+    pub(super) fn list(
+        &mut self,
+        addresses: &BTreeSet<SocketAddr>,
+        complete: bool,
+        now: Instant,
+    ) -> bool {
+        let since = self.listed.map_or(now, |(since, _)| since);
+        self.listed = Some((since, complete));
         let before = self.places.len();
         for place in self.places.values_mut() {
             place.listed = false;
         }
-        for address in addresses.iter().take(MOST) {
+        for address in addresses.iter().take(MOST).chain([&self.home.clone()]) {
             self.place(*address, now).listed = true;
         }
         self.places.len() > before
@@ -124,6 +150,12 @@ impl Members {
     /// Whether a replica is, or may be, at this address.
     pub(super) fn knows(&self, address: &SocketAddr) -> bool {
         self.places.contains_key(address)
+    }
+
+    /// Whether a replica is, or may be, at this host: what it costs is not counted with the rest.
+    pub(super) fn knows_host(&self, host: IpAddr) -> bool {
+        let host = host.to_canonical();
+        self.places.keys().any(|place| place.ip() == host)
     }
 
     fn place(&mut self, address: SocketAddr, now: Instant) -> &mut Place {
@@ -152,11 +184,17 @@ impl Members {
     ) -> Vec<Event> {
         let own = hello.instance == self.own;
         let instance = hello.instance;
+        let is_late = self.is_late(&hello, now);
+        let is_shared = hello.moved || self.awaits_predecessor(now);
         let Some(place) = self.places.get_mut(&address) else { return Vec::new() };
         place.asking = false;
+        if is_late {
+            return Vec::new();
+        }
         place.found = if own { Found::Own } else { Found::Peer(instance) };
         if own {
-            place.next = now + OWN;
+            // While there is a second process, the next connection may meet that one.
+            place.next = now + if is_shared { Duration::ZERO } else { OWN };
             return Vec::new();
         }
         if hello.moved && hello.listen.port() != address.port() {
@@ -197,7 +235,7 @@ impl Members {
         heartbeat: Bytes,
         now: Instant,
     ) -> Vec<Event> {
-        if hello.instance == self.own {
+        if hello.instance == self.own || self.is_late(&hello, now) {
             return Vec::new();
         }
         let seen = SocketAddr::new(from.to_canonical(), hello.listen.port());
@@ -219,6 +257,14 @@ impl Members {
         events
     }
 
+    /// Whether its sender has said something after it. After a silence anything counts again.
+    fn is_late(&self, hello: &Hello, now: Instant) -> bool {
+        let member = self.peers.get(&hello.instance).filter(|_| hello.number != 0);
+        member.is_some_and(|member| {
+            hello.number < member.hello.number && now.duration_since(member.heard) <= SILENT
+        })
+    }
+
     fn hear(
         &mut self,
         hello: Hello,
@@ -228,6 +274,7 @@ impl Members {
     ) -> Vec<Event> {
         let instance = hello.instance;
         let mut events = Vec::new();
+        self.awaits_it &= self.before != Some(instance);
         if let Some(member) = self.peers.get_mut(&instance) {
             if std::mem::take(&mut member.silent) {
                 events.push(Event::Back(hello.name.clone()));
@@ -280,14 +327,20 @@ impl Members {
 
     fn same_ids(&mut self, (name, own): (&str, Option<u16>)) -> Vec<Event> {
         let alive = self.peers.iter().filter(|(_, member)| !member.silent);
+        // A process that was taken over has the configured id of the other one rightly.
         let mut ids: Vec<(InstanceId, &str, u16)> = alive
+            .filter(|(_, member)| !member.hello.moved)
             .filter_map(|(id, member)| Some((*id, &*member.hello.name, member.hello.peer_id?)))
             .collect();
+        let before = |id| self.peers.get(id).map_or(self.before, |peer| peer.hello.before);
         ids.extend(own.map(|own| (self.own, name, own)));
         let mut found = BTreeSet::new();
         let mut events = Vec::new();
         for (index, (a, a_name, id)) in ids.iter().enumerate() {
             for (b, b_name, _) in ids[..index].iter().filter(|(_, _, other)| other == id) {
+                if before(a) == Some(*b) || before(b) == Some(*a) {
+                    continue;
+                }
                 let pair = ((*a).min(*b), (*a).max(*b), *id);
                 found.insert(pair);
                 if !self.same.contains(&pair) {
@@ -320,7 +373,7 @@ impl Members {
         for (address, place) in &self.places {
             let why = match &place.found {
                 Found::Own | Found::Peer(_) => continue,
-                _ if !place.listed || known(address) => continue,
+                _ if !place.listed || known(address) || *address == self.home => continue,
                 Found::Nothing => "nobody has answered there yet".to_owned(),
                 Found::Failure(why) => why.clone(),
             };
@@ -359,13 +412,36 @@ impl Members {
         self.peers.get(&id).map(|member| member.address)
     }
 
-    /// The peers that are not silent, each with its address.
-    pub(super) fn alive(&self, now: Instant) -> impl Iterator<Item = (InstanceId, &Hello)> {
-        let alive = move |member: &Member| now.duration_since(member.heard) <= SILENT;
-        self.peers
-            .iter()
-            .filter(move |(_, member)| alive(member))
-            .map(|(id, member)| (*id, &member.hello))
+    /// Whether the peer `id` is known and not silent.
+    pub(super) fn is_alive(&self, id: InstanceId, now: Instant) -> bool {
+        let heard = self.peers.get(&id).map(|member| member.heard);
+        heard.is_some_and(|heard| now.duration_since(heard) <= SILENT)
+    }
+
+    /// The peers, silent ones too, each with what it has said last.
+    pub(super) fn all(&self) -> impl Iterator<Item = (InstanceId, &Hello)> {
+        self.peers.iter().map(|(id, member)| (*id, &member.hello))
+    }
+
+    /// Whether there may be replicas that were never met: a name was not resolved yet, nobody has
+    /// answered at an address, or the process that this one takes over from is not known.
+    pub(super) fn may_be_more(&self, now: Instant) -> bool {
+        let Some((_, true)) = self.listed else { return true };
+        let known =
+            |address: &SocketAddr| self.peers.values().any(|member| member.address == *address);
+        let is_unmet = |(address, place): (&SocketAddr, &Place)| {
+            place.listed
+                && *address != self.home
+                && !known(address)
+                && matches!(place.found, Found::Nothing | Found::Failure(_))
+        };
+        self.awaits_predecessor(now) || self.places.iter().any(is_unmet)
+    }
+
+    /// Whether the process that this one takes over from is still to be met.
+    pub(super) fn awaits_predecessor(&self, now: Instant) -> bool {
+        let since = self.listed.map_or(now, |(since, _)| since);
+        self.awaits_it && now.duration_since(since) <= FORGOTTEN
     }
 }
 
@@ -379,6 +455,8 @@ mod tests {
             name: format!("r{instance}"),
             version: "1".to_owned(),
             listen: "0.0.0.0:1".parse().unwrap(),
+            number: 0,
+            before: None,
             moved: false,
             you: None,
             ready: true,
@@ -391,15 +469,20 @@ mod tests {
         SocketAddr::from(([10, 0, 0, host], 1))
     }
 
+    /// A replica alone, whose own address is 127.0.0.1:1.
+    fn alone() -> Members {
+        Members::new(InstanceId(0), SocketAddr::from(([127, 0, 0, 1], 1)), None)
+    }
+
     const OURS: (&str, Option<u16>) = ("r0", Some(9));
 
     #[test]
     fn a_peer_is_found_falls_silent_comes_back_and_is_forgotten() {
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
-        let mut members = Members::new(InstanceId(0));
-        members.list(&BTreeSet::from([at(0), at(1), at(2)]), start);
-        assert_eq!(members.due(start), [at(0), at(1), at(2)]);
+        let mut members = alone();
+        members.list(&BTreeSet::from([at(0), at(1), at(2)]), true, start);
+        assert_eq!(members.due(start), [at(0), at(1), at(2), members.home]);
         assert_eq!(members.due(later(1)), [], "each has one hello on its way");
         assert_eq!(members.answered(at(0), hello(0, None), Bytes::new(), start), []);
         let found = members.answered(at(1), hello(1, None), Bytes::from_static(b"x"), start);
@@ -409,9 +492,11 @@ mod tests {
         assert_eq!(status.len(), 2, "the own address is no peer: {status:?}");
         assert_eq!((&*status[0].why, status[0].is_alive()), ("refused", false));
         assert_eq!((&*status[1].name, status[1].is_alive()), ("r1", true));
-        assert_eq!(members.alive(later(5)).count(), 1);
+        assert!(members.is_alive(InstanceId(1), later(5)) && members.may_be_more(later(5)));
         assert_eq!(members.tick(OURS, later(6)), [Event::Silent("r1".to_owned())]);
-        assert_eq!((members.tick(OURS, later(7)), members.alive(later(7)).count()), (vec![], 0));
+        assert_eq!(members.tick(OURS, later(7)), []);
+        assert!(!members.is_alive(InstanceId(1), later(7)));
+        assert_eq!(members.all().count(), 1, "a silent one may have sessions");
         let back = members.heard(hello(1, None), at(1).ip(), Bytes::new(), later(8));
         assert_eq!(back, [Event::Back("r1".to_owned())]);
         let events = [later(20), later(80)].map(|now| members.tick(OURS, now));
@@ -421,10 +506,10 @@ mod tests {
     #[test]
     fn a_peer_that_dns_does_not_name_yet_is_known_by_its_hello() {
         let now = Instant::now();
-        let mut members = Members::new(InstanceId(0));
-        members.list(&BTreeSet::new(), now);
+        let mut members = alone();
+        members.list(&BTreeSet::new(), true, now);
         members.heard(hello(3, None), at(3).ip(), Bytes::new(), now);
-        assert_eq!(members.due(now), [at(3)]);
+        assert_eq!(members.due(now), [at(3), members.home]);
         assert_eq!(members.address(InstanceId(3)), Some(at(3)));
         assert_eq!(members.heard(hello(0, None), at(9).ip(), Bytes::new(), now), []);
     }
@@ -432,8 +517,8 @@ mod tests {
     #[test]
     fn a_new_process_takes_the_place_of_the_old_one() {
         let now = Instant::now();
-        let mut members = Members::new(InstanceId(0));
-        members.list(&BTreeSet::from([at(1)]), now);
+        let mut members = alone();
+        members.list(&BTreeSet::from([at(1)]), true, now);
         members.answered(at(1), hello(1, None), Bytes::new(), now);
         let later = now + Duration::from_secs(6);
         members.answered(at(1), hello(2, None), Bytes::new(), later);
@@ -445,8 +530,8 @@ mod tests {
     #[test]
     fn a_process_that_was_taken_over_is_reached_at_its_new_port() {
         let now = Instant::now();
-        let mut members = Members::new(InstanceId(0));
-        members.list(&BTreeSet::from([at(1)]), now);
+        let mut members = alone();
+        members.list(&BTreeSet::from([at(1)]), true, now);
         members.answered(at(1), hello(1, None), Bytes::new(), now);
         let moved = Hello { moved: true, listen: "0.0.0.0:7".parse().unwrap(), ..hello(1, None) };
         // Over a connection from before, and by its own hello.
@@ -461,9 +546,62 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_was_long_on_its_way_undoes_nothing() {
+        let now = Instant::now();
+        let mut members = alone();
+        members.list(&BTreeSet::from([at(1)]), true, now);
+        let numbered = |number| Hello { number, ..hello(1, None) };
+        let moved = Hello { moved: true, listen: "0.0.0.0:7".parse().unwrap(), ..numbered(3) };
+        members.heard(moved, at(1).ip(), Bytes::from_static(b"new"), now);
+        members.answered(at(1), numbered(2), Bytes::from_static(b"old"), now);
+        members.heard(numbered(1), at(1).ip(), Bytes::from_static(b"old"), now);
+        let status = members.status(now);
+        let known = status.last().unwrap();
+        assert_eq!((&*known.heartbeat, known.address.port()), (&b"new"[..], 7));
+        assert!(members.due(now).contains(&at(1)), "another process may be there");
+        // One of a version without numbers, after a roll back, counts.
+        members.heard(hello(1, None), at(1).ip(), Bytes::from_static(b"plain"), now);
+        assert_eq!(&*members.status(now).last().unwrap().heartbeat, b"plain");
+    }
+
+    #[test]
+    fn a_process_that_takes_over_looks_for_the_one_before_it_at_its_own_address() {
+        let now = Instant::now();
+        let home = alone().home;
+        let mut members = Members::new(InstanceId(0), home, Some(InstanceId(1)));
+        assert!(members.may_be_more(now), "nothing was looked up");
+        members.list(&BTreeSet::new(), true, now);
+        assert!(members.may_be_more(now) && members.status(now).is_empty());
+        for _ in 0..3 {
+            // Both accept there.
+            assert_eq!(members.due(now), [home]);
+            members.answered(home, hello(0, Some(9)), Bytes::new(), now);
+        }
+        members.due(now);
+        members.answered(home, hello(1, Some(9)), Bytes::new(), now);
+        assert!(!members.may_be_more(now));
+        assert!(!members.tick(OURS, now).iter().any(|event| matches!(event, Event::SameId(..))));
+        // A third replica hears of both, then that the first is at another port.
+        let mut third = Members::new(InstanceId(7), at(7), None);
+        let next = Hello { before: Some(InstanceId(1)), ..hello(2, Some(9)) };
+        let moved = Hello { moved: true, ..hello(1, Some(9)) };
+        for (before, after) in [(hello(1, Some(9)), next), (moved, hello(3, Some(9)))] {
+            third.heard(before, at(1).ip(), Bytes::new(), now);
+            third.heard(after, at(1).ip(), Bytes::new(), now);
+        }
+        let told = third.tick(("r7", Some(3)), now);
+        assert_eq!(told, [Event::SameId("r3".to_owned(), "r2".to_owned(), 9)]);
+        // It may have ended before it was met.
+        let later = now + FORGOTTEN + Duration::from_secs(1);
+        let mut members = Members::new(InstanceId(0), home, Some(InstanceId(1)));
+        members.list(&BTreeSet::new(), true, now);
+        assert!(!members.may_be_more(later));
+    }
+
+    #[test]
     fn one_peer_id_of_two_replicas_is_told_once() {
         let now = Instant::now();
-        let mut members = Members::new(InstanceId(0));
+        let mut members = alone();
         members.heard(hello(1, Some(9)), at(1).ip(), Bytes::new(), now);
         members.heard(hello(2, Some(4)), at(2).ip(), Bytes::new(), now);
         let told = members.tick(OURS, now);
@@ -478,7 +616,7 @@ mod tests {
     #[test]
     fn what_is_remembered_has_a_bound() {
         let now = Instant::now();
-        let mut members = Members::new(InstanceId(u64::MAX));
+        let mut members = Members::new(InstanceId(u64::MAX), at(0), None);
         for instance in 0..1000 {
             let host = [10, 1, (instance / 250) as u8, (instance % 250) as u8];
             members.heard(hello(instance, None), host.into(), Bytes::new(), now);

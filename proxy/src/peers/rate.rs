@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use super::stats::{PeerStats, Stranger};
 use crate::pending_logins::Subnet;
 
-/// Handshakes in a second, of about a third of a millisecond each. Peers keep their connections.
+/// Handshakes of strangers in a second, of about a third of a millisecond each. The addresses of
+/// replicas have as many of their own. Peers keep their connections.
 const ALL: u32 = 200;
 /// The same from one address.
 const ONE_ADDRESS: u32 = 100;
 /// How often the log tells of strangers.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// The handshakes of this second.
+/// The handshakes of this second, of strangers or of the addresses of replicas.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     since: Option<Instant>,

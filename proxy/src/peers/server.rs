@@ -25,10 +25,11 @@ use super::hello::Hello;
 use super::rate::Rate;
 use super::request::{Answer, Kind};
 use super::stats::Stranger;
-use crate::pending_logins::{PendingLoginLimits, PendingLogins, Subnet};
+use crate::pending_logins::{PendingLogin, PendingLoginLimits, PendingLogins, Subnet};
 use pgimbal_replicas::InstanceId;
 
-/// Connections that have not proved the key; one more closes the oldest.
+/// Connections that have not proved the key; one more closes the oldest. The addresses of replicas
+/// have as many of their own, so that nobody else takes a replica's.
 const STRANGERS: PendingLoginLimits = PendingLoginLimits { all: 32, one_address: 16 };
 /// Connections that have; one more closes the oldest. A peer has two or three.
 const CONNECTIONS: PendingLoginLimits = PendingLoginLimits { all: 32, one_address: 32 };
@@ -74,8 +75,8 @@ async fn serve(
     mut listener: TcpListener,
     mut next: UnboundedReceiver<std::net::TcpListener>,
 ) {
-    let (strangers, connections) = (PendingLogins::new(STRANGERS), PendingLogins::new(CONNECTIONS));
-    let mut rate = Rate::default();
+    let connections = PendingLogins::new(CONNECTIONS);
+    let mut doors = [Door::default(), Door::default()];
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -88,24 +89,17 @@ async fn serve(
             }
         };
         match accepted {
-            Ok((_, from)) if !rate.allows(Subnet::of(Some(from.ip())), Instant::now()) => {
-                inner.strangers.note(&inner.stats, Stranger::Rate, from, "too many at a time");
-            }
             Ok((stream, from)) => {
-                let mut stranger = strangers.add(Subnet::of(Some(from.ip())));
+                let is_known = inner.members().knows_host(from.ip());
+                let subnet = Subnet::of(Some(from.ip()));
+                let Some(unproved) = doors[usize::from(is_known)].enter(subnet) else {
+                    inner.strangers.note(&inner.stats, Stranger::Rate, from, "too many at a time");
+                    continue;
+                };
                 let (inner, connections) = (Arc::clone(&inner), Arc::clone(&connections));
                 tokio::spawn(async move {
-                    let tls = tokio::select! {
-                        tls = handshake(&inner, stream, from) => tls,
-                        () = stranger.evicted() => {
-                            let why = "others came after it";
-                            inner.strangers.note(&inner.stats, Stranger::CrowdedOut, from, why);
-                            None
-                        }
-                    };
-                    drop(stranger);
-                    let Some(tls) = tls else { return };
-                    let mut place = connections.add(Subnet::of(Some(from.ip())));
+                    let Some(tls) = admit(&inner, stream, from, unproved).await else { return };
+                    let mut place = connections.add(subnet);
                     tokio::select! {
                         () = connection(inner, tls, from) => {}
                         () = place.evicted() => {
@@ -122,7 +116,44 @@ async fn serve(
     }
 }
 
+/// What connections may cost that have not proved the key: of strangers, or of the addresses of
+/// replicas.
+struct Door {
+    rate: Rate,
+    unproved: Arc<PendingLogins>,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self { rate: Rate::default(), unproved: PendingLogins::new(STRANGERS) }
+    }
+}
+
+impl Door {
+    /// A place for one more connection, unless there were too many in this second.
+    fn enter(&mut self, from: Subnet) -> Option<PendingLogin> {
+        self.rate.allows(from, Instant::now()).then(|| self.unproved.add(from))
+    }
+}
+
 type Tls = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// Has a connection prove the key, while it has its place.
+async fn admit(
+    inner: &Inner,
+    stream: TcpStream,
+    from: SocketAddr,
+    mut unproved: PendingLogin,
+) -> Option<Tls> {
+    tokio::select! {
+        tls = handshake(inner, stream, from) => tls,
+        () = unproved.evicted() => {
+            let why = "others came after it";
+            inner.strangers.note(&inner.stats, Stranger::CrowdedOut, from, why);
+            None
+        }
+    }
+}
 
 async fn handshake(inner: &Inner, stream: TcpStream, from: SocketAddr) -> Option<Tls> {
     // Answers are small, and each is waited for.
@@ -234,7 +265,8 @@ async fn handled(
             page(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait at the replica")
         }
         Err(_) if id.is_some() => page(StatusCode::ACCEPTED, ""),
-        Err(_) => page(StatusCode::SERVICE_UNAVAILABLE, "the replica took too long"),
+        // It may still do it.
+        Err(_) => page(StatusCode::GATEWAY_TIMEOUT, "the replica took too long"),
     }
 }
 

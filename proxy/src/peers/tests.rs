@@ -2,15 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::AtomicU64;
 
 use pgimbal_config::{CredentialConfig, PeersConfig, Secret};
 use rustls::pki_types::ServerName;
 
 use super::*;
 
+mod hostile;
+
 const KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100";
 const SOON: Duration = Duration::from_secs(10);
+/// Patience that no test uses up, on a loaded machine either.
+const LONG: Duration = Duration::from_secs(120);
 
 fn credentials(key: &str, previous: Option<&str>) -> CredentialConfig {
     CredentialConfig {
@@ -28,6 +33,16 @@ struct Replica {
 
 impl Replica {
     fn new(name: &str, credentials: CredentialConfig, ports: &[u16], handlers: Handlers) -> Self {
+        Self::with_peer_id(name, credentials, ports, handlers, None)
+    }
+
+    fn with_peer_id(
+        name: &str,
+        credentials: CredentialConfig,
+        ports: &[u16],
+        handlers: Handlers,
+        peer_id: Option<u16>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let place = |port: &u16| PeerAddress { host: "127.0.0.1".to_owned(), port: *port };
@@ -36,12 +51,13 @@ impl Replica {
                 listen: listener.local_addr().ok(),
                 addresses: ports.iter().chain([&port]).map(place).collect(),
                 replica_name: Some(name.to_owned()),
+                peer_id,
                 ..PeersConfig::default()
             },
             credentials,
             ..Config::default()
         };
-        Self { peers: Peers::start(&config, listener, handlers).unwrap(), port }
+        Self { peers: Peers::start(&config, listener, handlers, None).unwrap(), port }
     }
 
     fn with(name: &str, ports: &[u16]) -> Self {
@@ -84,6 +100,17 @@ impl Replica {
         counts.iter().find(|(one, _)| *one == why).unwrap().1
     }
 
+    /// Waits for a peer with this id, again and again on a machine that is slow.
+    async fn owners(&self, id: u16) -> Vec<InstanceId> {
+        let begun = Instant::now();
+        loop {
+            let owners = self.peers.owners(Some(id)).await;
+            if !owners.is_empty() || begun.elapsed() > LONG {
+                return owners;
+            }
+        }
+    }
+
     fn instance(&self) -> InstanceId {
         self.peers.instance().unwrap()
     }
@@ -97,7 +124,7 @@ fn echo(handlers: &mut Handlers, kind: Kind) -> Arc<AtomicU16> {
     tokio::spawn(async move {
         while let Some(asked) = requests.recv().await {
             counter.fetch_add(1, Relaxed);
-            let _ = asked.reply.send(Ok(asked.body.to_vec()));
+            asked.reply.send(Ok(asked.body.to_vec()));
         }
     });
     count
@@ -122,8 +149,8 @@ async fn replicas_meet_say_what_they_are_and_ask_each_other() {
     assert_eq!(members[0].version, env!("CARGO_PKG_VERSION"));
     c.meets(&["a", "b"]).await;
     assert_eq!(a.peers.own_address(), Some(([127, 0, 0, 1], a.port).into()));
-    assert_eq!(a.peers.with_peer_id(Some(7)), [b.instance()]);
-    assert_eq!(a.peers.with_peer_id(None).len(), 2);
+    assert_eq!(a.peers.owners(Some(7)).await, [b.instance()]);
+    assert_eq!(a.peers.owners(None).await.len(), 2);
     let big = vec![b'x'; 1 << 20];
     let answer = b.peers.ask(a.instance(), Kind::Facts, big.clone(), SOON).await;
     assert_eq!(answer.as_deref(), Ok(&*big));
@@ -141,11 +168,40 @@ async fn replicas_meet_say_what_they_are_and_ask_each_other() {
     // Former ids are told too, and both replicas of one id.
     b.peers.set_peer_id(Some(8));
     a.until("b's new id", |members| members[0].former == [7]).await;
-    assert_eq!(a.peers.with_peer_id(Some(7)), [b.instance()]);
+    assert_eq!(a.peers.owners(Some(7)).await, [b.instance()]);
     assert!(b.peers.is_own_peer_id(7) && b.peers.is_own_peer_id(8) && !b.peers.is_own_peer_id(9));
     c.peers.set_peer_id(Some(8));
     let same = a.until("one id twice", |members| members[0].why.contains("peer id 8, as c")).await;
     assert!(same[1].why.contains("peer id 8, as b"), "{same:?}");
+}
+
+#[tokio::test]
+async fn the_slot_does_not_change_a_configured_peer_id() {
+    let key = credentials(KEY, None);
+    let a = Replica::with_peer_id("a", key, &[], Handlers::default(), Some(7));
+    for slot in [Some(3), None] {
+        a.peers.set_peer_id(slot);
+        assert_eq!(a.peers.peer_id(), Some(7));
+        assert!(a.peers.is_own_peer_id(7) && !a.peers.is_own_peer_id(3));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_has_a_key_is_waited_for_until_it_is_met() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = Replica::with("a", &[listener.local_addr().unwrap().port()]);
+    // Nobody answers there; it is not known whose the key is.
+    a.until("an address", |members| members.len() == 1).await;
+    assert!(a.peers.may_be_more());
+    let met = async {
+        let b = Replica::with("b", &[a.port]);
+        b.peers.set_peer_id(Some(7));
+        b.meets(&["a"]).await;
+        b
+    };
+    let (owners, b) = tokio::join!(a.owners(7), met);
+    assert_eq!(owners, [b.instance()]);
+    drop(listener);
 }
 
 #[tokio::test]
@@ -161,7 +217,7 @@ async fn a_slow_handler_is_asked_again_and_acts_once() {
         assert_eq!(asked.from, b.instance());
         // Longer than one request may take.
         tokio::time::sleep(Duration::from_millis(3500)).await;
-        asked.reply.send(Ok(b"done".to_vec())).unwrap();
+        asked.reply.send(Ok(b"done".to_vec()));
     };
     let (answer, ()) = tokio::join!(ask, serve);
     assert_eq!(answer.as_deref(), Ok(&b"done"[..]));
@@ -182,7 +238,7 @@ async fn slow_requests_keep_no_connection_from_the_others() {
         let mut slow = Vec::new();
         while let Some(asked) = requests.recv().await {
             match &*asked.body {
-                b"quick" => drop(asked.reply.send(Ok(vec![]))),
+                b"quick" => asked.reply.send(Ok(vec![])),
                 _ => slow.push(asked),
             }
         }
@@ -247,7 +303,8 @@ async fn a_replica_that_ends_is_silent_and_asked_nothing() {
     silent.await;
     let answers = a.peers.ask_all(Kind::Command, b"", SOON).await;
     assert!(matches!(&answers[..], [(_, Err(AskError::Silent))]), "{answers:?}");
-    assert!(a.peers.with_peer_id(None).is_empty());
+    // It may have sessions, though.
+    assert_eq!(a.peers.owners(None).await, [InstanceId(5)]);
 }
 
 fn hello_of(instance: InstanceId, port: u16) -> Vec<u8> {
@@ -256,6 +313,8 @@ fn hello_of(instance: InstanceId, port: u16) -> Vec<u8> {
         name: "fake".to_owned(),
         version: "0".to_owned(),
         listen: ([0, 0, 0, 0], port).into(),
+        number: 0,
+        before: None,
         moved: false,
         you: None,
         ready: true,
@@ -432,6 +491,81 @@ async fn slow_strangers_do_not_keep_peers_out() {
     assert!(told >= 40, "{told}");
 }
 
+/// Connects to the port from other loopback addresses, as fast as it can, until it is dropped.
+struct Flood {
+    ends: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    connections: Arc<AtomicU64>,
+}
+
+impl Flood {
+    fn start(port: u16) -> Self {
+        let (ends, connections) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let thread = |number: u8| {
+            let (ends, connections) = (Arc::clone(&ends), Arc::clone(&connections));
+            std::thread::spawn(move || {
+                let mut builder = tokio::runtime::Builder::new_current_thread();
+                builder.enable_all().build().unwrap().block_on(async {
+                    let mut held = VecDeque::new();
+                    while !ends.load(Relaxed) {
+                        for host in 0..50 {
+                            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                            socket.bind(([127, 0, 10 + number, 1 + host], 0).into()).unwrap();
+                            let to = ([127, 0, 0, 1], port).into();
+                            // A flood may fill the queue of the port, and one's own descriptors.
+                            let connecting = socket.connect(to);
+                            let connected = tokio::time::timeout(SOON, connecting).await;
+                            held.extend(connected.ok().and_then(Result::ok));
+                            connections.fetch_add(1, Relaxed);
+                        }
+                        held.drain(..held.len().saturating_sub(100));
+                    }
+                });
+            })
+        };
+        let threads = (0..4).map(thread).collect();
+        Self { ends, threads, connections }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.ends.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_keeps_no_replica_from_meeting() {
+    let a = Replica::with("a", &[]);
+    let flood = Flood::start(a.port);
+    a.until_strangers(Stranger::Rate, 1000).await;
+    // A new replica comes while it goes on.
+    let new = Replica::with("b", &[a.port]);
+    new.meets(&["a"]).await;
+    a.meets(&["b"]).await;
+    let answer = new.peers.ask(a.instance(), Kind::Facts, vec![], LONG).await;
+    assert!(matches!(answer, Err(AskError::Refused(_))), "it was asked: {answer:?}");
+    // Nearly every connection gets through, where a stranger's has hardly a chance; a loaded machine
+    // may need more than the time of a handshake.
+    let port = a.port;
+    let served = tokio::task::spawn_blocking(move || {
+        let serves = |_: &usize| {
+            let mut tls = connect(port);
+            let sent = tls.write_all(&[head("hello", &[], 1).as_bytes(), b"x"].concat());
+            sent.is_ok() && tls.read(&mut [0; 1000]).is_ok_and(|count| count > 0)
+        };
+        (0..40).filter(serves).count()
+    });
+    let served = served.await.unwrap();
+    assert!(served >= 30, "{served} of 40 connections were served");
+    let before = flood.connections.load(Relaxed);
+    a.until_strangers(Stranger::Rate, a.strangers(Stranger::Rate) + 1000).await;
+    assert!(flood.connections.load(Relaxed) > before, "the flood went on");
+}
+
 #[tokio::test]
 async fn a_peers_connections_have_a_limit() {
     let a = Replica::with("a", &[]);
@@ -459,6 +593,11 @@ async fn a_peers_connections_have_a_limit() {
 
 /// A fake replica with the right key that answers hellos well, and all else with `answer`.
 fn fake(answer: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> u16 {
+    fake_by_kind(move |tls, _| answer(tls))
+}
+
+/// The same; `answer` is told the kind that was asked.
+fn fake_by_kind(answer: impl Fn(&mut dyn Write, &str) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let tls = PeerTls::new(&credentials(KEY, None)).unwrap();
@@ -487,7 +626,8 @@ fn fake(answer: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> u16 {
                             return;
                         }
                     } else {
-                        answer(&mut tls);
+                        let path = text.split(' ').nth(1).unwrap_or_default();
+                        answer(&mut tls, path.trim_start_matches('/'));
                         return;
                     }
                     text.clear();
@@ -524,4 +664,76 @@ async fn wrong_answers_of_a_peer_are_errors_in_time() {
         assert!(error.contains(why), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{why}: {:?}", begun.elapsed());
     }
+}
+
+/// A fake replica that answers with `wrong` so many times, and well then; and the number of
+/// requests that it has had.
+fn fake_that_recovers(
+    times: u16,
+    wrong: impl Fn(&mut dyn Write) + Send + Sync + 'static,
+) -> (u16, Arc<AtomicU16>) {
+    let count = Arc::new(AtomicU16::new(0));
+    let counter = Arc::clone(&count);
+    let port = fake(move |tls| match counter.fetch_add(1, Relaxed) < times {
+        true => wrong(tls),
+        false => {
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
+        }
+    });
+    (port, count)
+}
+
+fn says(head: &'static str) -> impl Fn(&mut dyn Write) + Send + Sync + 'static {
+    move |tls| {
+        let _ = tls.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_an_id_is_sent_until_it_is_answered() {
+    let cases = [
+        ("closed", fake_that_recovers(8, |_| {})),
+        ("half an answer", fake_that_recovers(8, says("200 OK\r\ncontent-length: 9\r\n\r\nhalf"))),
+        ("busy", fake_that_recovers(8, says("503 Busy\r\ncontent-length: 0"))),
+        ("another process", fake_that_recovers(8, says("421 Other\r\ncontent-length: 0"))),
+        ("no answer", fake_that_recovers(1, |_| std::thread::sleep(2 * client::REQUEST_TIME))),
+    ];
+    for (what, (port, count)) in cases {
+        let a = Replica::with("a", &[port]);
+        a.meets(&["fake"]).await;
+        let answer = a.peers.ask(InstanceId(5), Kind::Cancel, vec![], LONG).await;
+        assert_eq!(answer.as_deref(), Ok(&b"done"[..]), "{what}");
+        assert!(count.load(Relaxed) > 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_an_id_is_sent_again_only_if_it_had_no_effect() {
+    let again = [says("503 Busy\r\ncontent-length: 0"), says("421 Other\r\ncontent-length: 0")];
+    for wrong in again {
+        let (port, _) = fake_that_recovers(8, wrong);
+        let a = Replica::with("a", &[port]);
+        a.meets(&["fake"]).await;
+        let answer = a.peers.ask(InstanceId(5), Kind::Rows, vec![], LONG).await;
+        assert_eq!(answer.as_deref(), Ok(&b"done"[..]));
+    }
+    let (port, count) = fake_that_recovers(8, says("504 Slow\r\ncontent-length: 0"));
+    let a = Replica::with("a", &[port]);
+    a.meets(&["fake"]).await;
+    let answer = a.peers.ask(InstanceId(5), Kind::Rows, vec![], LONG).await;
+    assert!(matches!(answer, Err(AskError::Refused(_))), "{answer:?}");
+    assert_eq!(count.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_peer_that_has_fallen_silent() {
+    let a = Replica::with("a", &[]);
+    // Nobody is at port 1.
+    let (hello, port) = (hello_of(InstanceId(5), 1), a.port);
+    let said = tokio::task::spawn_blocking(move || request(port, "hello", &[], &hello));
+    assert!(said.await.unwrap().starts_with("HTTP/1.1 200"));
+    let ask = a.peers.ask(InstanceId(5), Kind::Cancel, vec![], 100 * LONG);
+    let answer = tokio::time::timeout(LONG, ask).await.expect("it ends");
+    assert!(matches!(answer, Err(AskError::Unreachable(_))), "{answer:?}");
+    assert!(a.peers.members().iter().all(|peer| !peer.is_alive()));
 }

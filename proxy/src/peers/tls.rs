@@ -61,11 +61,8 @@ impl PeerTls {
     pub fn new(credentials: &CredentialConfig) -> Result<Self, PeerTlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let secrets = [&credentials.deployment_key, &credentials.deployment_key_previous];
-        let keys: Vec<DeploymentKey> = secrets
-            .into_iter()
-            .flatten()
-            .map(|secret| DeploymentKey::derive(secret, &provider))
-            .collect::<Result<_, _>>()?;
+        let keys: Vec<DeploymentKey> =
+            secrets.into_iter().flatten().map(DeploymentKey::derive).collect::<Result<_, _>>()?;
         if credentials.deployment_key.is_none() {
             return Err(PeerTlsError::NoKey);
         }

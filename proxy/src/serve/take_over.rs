@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
+use pgimbal_replicas::InstanceId;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
@@ -48,19 +49,21 @@ pub(super) enum Outcome {
 }
 
 impl TakeOver {
-    /// Starts the new process, with copies of the listeners. `program` is the path of the program
-    /// as it was at the start, for a process whose own name leads nowhere.
+    /// Starts the new process, with copies of the listeners, and with the id that this one has
+    /// among the replicas. `program` is the path of the program as it was at the start, for a
+    /// process whose own name leads nowhere.
     ///
     /// # Errors
     /// The operating system's error when it cannot be started.
     pub(super) fn begin(
         listeners: &[(OwnedFd, SocketFile)],
         program: Option<&PathBuf>,
+        instance: Option<InstanceId>,
     ) -> io::Result<Self> {
         let named = std::env::args_os().next().map(PathBuf::from);
         let mut started = Err(io::ErrorKind::NotFound.into());
         for path in named.iter().chain(program) {
-            started = Self::start(path, listeners);
+            started = Self::start(path, listeners, instance);
             if !started.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 break;
             }
@@ -68,7 +71,11 @@ impl TakeOver {
         started
     }
 
-    fn start(program: &PathBuf, listeners: &[(OwnedFd, SocketFile)]) -> io::Result<Self> {
+    fn start(
+        program: &PathBuf,
+        listeners: &[(OwnedFd, SocketFile)],
+        instance: Option<InstanceId>,
+    ) -> io::Result<Self> {
         let (line, far_end) = UnixStream::pair()?;
         line.set_nonblocking(true)?;
         let mut passed = Vec::with_capacity(listeners.len() + 1);
@@ -79,12 +86,13 @@ impl TakeOver {
         let count = passed.len();
         let mappings = (FIRST..).zip(passed);
         let mappings = mappings.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+        let names = inherited::names(listeners.iter().map(|passed| passed.1), instance);
         let mut command = Command::new(program);
         command
             .args(std::env::args_os().skip(1))
             .stdin(Stdio::null())
             .env("LISTEN_FDS", count.to_string())
-            .env("LISTEN_FDNAMES", inherited::names(listeners.iter().map(|passed| passed.1)))
+            .env("LISTEN_FDNAMES", names)
             .env_remove("LISTEN_PID")
             // It is asked of the main process, which the new one will be.
             .env_remove("WATCHDOG_PID")

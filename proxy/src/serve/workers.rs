@@ -18,6 +18,7 @@ use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::facts::Facts;
+use crate::inherited::Inherited;
 use crate::names;
 use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
@@ -29,9 +30,9 @@ pub(super) const MAX_WORKERS: u16 = 126;
 
 /// The requests of other replicas, by what they are about.
 pub(super) struct PeerRequests {
-    cancels: mpsc::Receiver<Asked>,
-    commands: mpsc::Receiver<Asked>,
-    rows: mpsc::Receiver<Asked>,
+    cancels: mpsc::UnboundedReceiver<Asked>,
+    commands: mpsc::UnboundedReceiver<Asked>,
+    rows: mpsc::UnboundedReceiver<Asked>,
 }
 
 /// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`. The
@@ -39,7 +40,8 @@ pub(super) struct PeerRequests {
 pub(super) fn start_peers(
     config: &Config,
     listener: Option<std::net::TcpListener>,
-) -> Result<(Peers, PeerRequests, mpsc::Receiver<Asked>), PeersError> {
+    inherited: &Inherited,
+) -> Result<(Peers, PeerRequests, mpsc::UnboundedReceiver<Asked>), PeersError> {
     let mut handlers = Handlers::default();
     let requests = PeerRequests {
         cancels: handlers.on(Kind::Cancel),
@@ -48,7 +50,7 @@ pub(super) fn start_peers(
     };
     let facts = handlers.on(Kind::Facts);
     let peers = match listener {
-        Some(listener) => Peers::start(config, listener, handlers)?,
+        Some(listener) => Peers::start(config, listener, handlers, inherited.predecessor())?,
         None => Peers::default(),
     };
     Ok((peers, requests, facts))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pgimbal_pooler::cancel::KeyOwner;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::cancels::Delivery;
 use super::message::Message;
@@ -25,7 +26,7 @@ pub(super) enum Shown {
     Known,
     /// No session has it.
     Wrong,
-    /// The replica that could say did not answer.
+    /// The replica that could say did not answer, or was not met yet.
     Unanswered,
 }
 
@@ -50,31 +51,34 @@ pub(super) async fn deliver(
     if !peers.is_on() {
         return deliver_here(workers, process_id, secret.into()).await;
     }
-    let owner = KeyOwner::of(process_id, &secret);
-    let (is_own, others) = match owner {
-        KeyOwner::Peer(id) => (peers.is_own_peer_id(id.get()), peers.with_peer_id(Some(id.get()))),
-        KeyOwner::Unknown => (true, peers.with_peer_id(None)),
+    let (id, is_own) = match KeyOwner::of(process_id, &secret) {
+        KeyOwner::Peer(id) => (Some(id.get()), peers.is_own_peer_id(id.get())),
+        KeyOwner::Unknown => (None, true),
         KeyOwner::Nobody => return Shown::Wrong,
     };
     let here: Arc<[u8]> = secret.as_ref().into();
     if is_own && deliver_here(workers, process_id, here).await == Shown::Known {
         return Shown::Known;
     }
+    let others = peers.owners(id).await;
+    // Nobody who was asked can tell that such a key is wrong.
+    let is_unmet =
+        id.map_or(peers.may_be_more(), |_| !is_own && others.is_empty() && peers.may_be_more());
     let request = PeerCancel { process_id, secret, from };
     // A struct of numbers can always be written.
     let body = serde_json::to_vec(&request).unwrap_or_default();
-    let ask = |peer| {
+    let mut asked = JoinSet::new();
+    for peer in others {
         let (peers, body) = (peers.clone(), body.clone());
-        tokio::spawn(async move { peers.ask(peer, Kind::Cancel, body, PATIENCE).await })
-    };
-    let asked: Vec<_> = others.into_iter().map(ask).collect();
-    let mut shown = Shown::Wrong;
-    for answer in asked {
-        match answer.await {
-            Ok(Ok(known)) if &*known == b"true" => shown = Shown::Known,
+        asked.spawn(async move { peers.ask(peer, Kind::Cancel, body, PATIENCE).await });
+    }
+    let mut shown = if is_unmet { Shown::Unanswered } else { Shown::Wrong };
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            // A key is that of one session; the rest need not be waited for.
+            Ok(Ok(known)) if &*known == b"true" => return Shown::Known,
             Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) if shown == Shown::Wrong => shown = Shown::Unanswered,
-            Ok(Err(_)) | Err(_) => {}
+            Ok(Err(_)) | Err(_) => shown = Shown::Unanswered,
         }
     }
     shown
@@ -99,7 +103,7 @@ async fn deliver_here(
 /// forwarded again. A wrong key counts for the client's address here too, whichever replica it has
 /// chosen.
 pub async fn serve_peers(
-    mut requests: mpsc::Receiver<Asked>,
+    mut requests: mpsc::UnboundedReceiver<Asked>,
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     keys: Arc<WrongKeyLimiter>,
 ) {
@@ -110,8 +114,7 @@ pub async fn serve_peers(
                 Ok(request) => Ok(serve(request, &workers, &keys).await),
                 Err(_) => Err("no cancel request".to_owned()),
             };
-            // The peer may have gone.
-            let _ = asked.reply.send(answer);
+            asked.reply.send(answer);
         });
     }
 }

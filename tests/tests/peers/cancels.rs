@@ -261,6 +261,66 @@ fn a_process_that_was_taken_over_still_answers() {
 }
 
 #[test]
+fn a_cancel_at_the_process_that_took_over_reaches_the_one_before_it() {
+    for ids in [true, false] {
+        let pg = Postgres::start();
+        let mut tables = tables(2, ids);
+        let places = [1, 0].map(|other: usize| tables[other].listen.clone());
+        for (table, other) in tables.iter_mut().zip(places) {
+            // None names itself.
+            table.others = format!("addresses = [\"{other}\"]");
+        }
+        let config = Config::before(&pg).set("shutdown_grace", "\"60s\"");
+        let start = |table| super::replica(config.clone(), table).start();
+        let all: Vec<Pgimbal> = tables.iter().map(start).collect();
+        all.iter().for_each(|one| wait_for_peers(one, 1));
+        let mut client = client(&all[0], PROTOCOL_3_0);
+        client.ok("begin");
+        sleeps(&pg, &mut client, "in the first process");
+        all[0].signal(Signal::USR2);
+        eventually("the second one serves", SOON, || {
+            all[0].log().contains("another process has taken over")
+        });
+        // At once, so that the two may not have met.
+        client.cancel(all[0].port);
+        assert_eq!(client.read_reply().sqlstate(), "57014", "ids: {ids}");
+        client.ok("rollback and chain");
+        sleeps(&pg, &mut client, "in the first process still");
+        client.cancel(all[1].port);
+        assert_eq!(client.read_reply().sqlstate(), "57014", "ids: {ids}");
+        // They have one name and, where it is configured, one peer id, which is no fault.
+        eventually("three have met", SOON, || all.iter().all(|replica| peers(replica).len() == 3));
+        for replica in &all {
+            assert!(peers(replica).iter().all(|row| row["why"].is_empty()), "{:?}", peers(replica));
+            assert!(!replica.log().contains("both hand out"), "{}", replica.log());
+        }
+    }
+}
+
+#[test]
+fn a_key_whose_replica_does_not_answer_is_not_wrong() {
+    let pg = Postgres::start();
+    let all = three(&pg);
+    let key = client_key_of(&all[0]);
+    all[0].signal(Signal::STOP);
+    eventually("it is silent", SOON, || {
+        peers(&all[1]).iter().any(|row| row["replica"] == "r0" && row["state"] == "silent")
+    });
+    // More of them than an address may show wrong ones.
+    std::thread::scope(|scope| {
+        for _ in 0..120 {
+            scope.spawn(|| cancel(all[1].port, &key));
+        }
+    });
+    let mut neighbour = client(&all[1], PROTOCOL_3_0);
+    sleeps(&pg, &mut neighbour, "of another replica");
+    neighbour.cancel(all[1].port);
+    assert_eq!(neighbour.read_reply().sqlstate(), "57014");
+    assert!(!all[1].log().contains("wrong keys"), "{}", all[1].log());
+    all[0].signal(Signal::CONT);
+}
+
+#[test]
 fn wrong_keys_and_those_of_nobody_cancel_nothing_and_end_at_once() {
     let pg = Postgres::start();
     let mut all = three(&pg);
