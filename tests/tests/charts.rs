@@ -15,7 +15,6 @@ use pgimbal_tests::charts::{
 };
 use pgimbal_tests::pgimbal::{Config, undisturbed};
 use pgimbal_tests::program::run;
-use pgimbal_tests::sources::root;
 use pgimbal_tests::until::SOON;
 use serde_json::{Map, Value};
 
@@ -242,31 +241,6 @@ fn mistakes_are_refused_with_their_remedy() {
         let added = [&start[..], &["--set", "global.a=b,config.pool_size=3"]].concat();
         drop(charts.helm(version, &added, None).succeeded());
     }
-}
-
-#[test]
-fn alerts_and_panels_name_metrics_that_there_are() {
-    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
-    let (known, _) = names_of_metrics(&page);
-    for file in ["alerts.yaml", "dashboard.json"] {
-        let text = fs::read_to_string(chart().join("files").join(file)).unwrap();
-        let (used, count) = names_of_metrics(&text);
-        assert!(count >= 9, "{file} has {count}");
-        let unknown: Vec<_> = used.difference(&known).collect();
-        assert!(unknown.is_empty(), "{file}: {unknown:?}");
-    }
-}
-
-/// The names of metrics in a text, without the ends that a histogram adds, and how many there are.
-fn names_of_metrics(text: &str) -> (BTreeSet<String>, usize) {
-    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
-    let found: Vec<_> = text
-        .split(|c| !is_part(c))
-        .filter(|word| word.starts_with("pgimbal_") && word.len() > "pgimbal_".len())
-        .map(|word| word.trim_end_matches("_bucket").to_owned())
-        .collect();
-    let count = found.len();
-    (found.into_iter().collect(), count)
 }
 
 #[test]
