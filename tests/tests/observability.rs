@@ -2,3 +2,5 @@
 //! and the panels of the dashboard compute is what has happened.
 
 mod firing;
+mod ground_truth;
+mod queries;

@@ -11,9 +11,10 @@ use pgimbal_tests::sources::root;
 use pgimbal_tests::until::SOON;
 use serde_json::{Value, json};
 
-/// Labels of a series that is scraped, `T` in the table; `U` is another replica's.
-const TARGET: &str = r#"namespace="n",job="n/pgimbal",instance="i""#;
-const OTHER: &str = r#"namespace="n",job="n/pgimbal",instance="o""#;
+/// Labels of a series that is scraped, `T` in the table; `U` is another replica's. The namespace is
+/// the alert's name, so that the cases do not meet.
+const TARGET: &str = r#"{namespace="NAME",job="n/pgimbal",instance="i""#;
+const OTHER: &str = r#"{namespace="NAME",job="n/pgimbal",instance="o""#;
 
 /// What an alert fires at, by name: its labels beside namespace and job, series that make it fire,
 /// and series that do not. A sample a minute, in promtool's notation.
@@ -34,7 +35,7 @@ const CASES: &[Case] = &[
     (
         "PgimbalAllDown",
         &[],
-        &["up{T} 0x200", "up{U} 0x200", "pgimbal_build_info{T} 1"],
+        &["up{T} 0x200", "up{U} 0x200", "pgimbal_build_info{T} 1x200"],
         &["up{T} 0x200", "up{U} 1x200", "pgimbal_build_info{U} 1x200"],
     ),
     (
@@ -47,8 +48,8 @@ const CASES: &[Case] = &[
     (
         "PgimbalRestarts",
         &[INSTANCE],
-        &["pgimbal_start_time_seconds{T} 1x160 2x10 3x10 4x20"],
-        &["pgimbal_start_time_seconds{T} 1x160 2x10 3x30"],
+        &["pgimbal_start_time_seconds{T} 1x140 2x10 3x10 4x40"],
+        &["pgimbal_start_time_seconds{T} 1x140 2x10 3x50"],
     ),
     (
         "PgimbalWorkerSilent",
@@ -173,7 +174,7 @@ const CASES: &[Case] = &[
         &[
             "pgimbal_node_role{T,cluster=\"c\",node=\"a\",role=\"primary\",state=\"primary\"} 1x200",
             "pgimbal_node_role{U,cluster=\"c\",node=\"a\",role=\"primary\",state=\"primary\"} 1x200",
-            "pgimbal_node_role{T,cluster=\"c\",node=\"b\",role=\"primary\",state=\"quarantined\"} 1x200",
+            "pgimbal_node_role{T,cluster=\"c\",node=\"b\",role=\"primary\",state=\"down\"} 1x200",
         ],
     ),
     (
@@ -312,6 +313,8 @@ const CASES: &[Case] = &[
 
 /// A series is looked at when the longest `for` has passed.
 const WHEN: &str = "180m";
+/// Time between two evaluations: as long as one may take, since there are many rules.
+const INTERVAL: &str = "5m";
 
 fn rules() -> String {
     root().join("deploy/observability/rules.yaml").display().to_string()
@@ -343,13 +346,19 @@ fn every_alert_fires_once_and_stays_silent_once() {
     let missing: Vec<_> = alerts.keys().filter(|name| !tried.contains(&name.as_str())).collect();
     assert!(missing.is_empty(), "no case of {missing:?}");
     let mut tests = Vec::new();
-    for (name, labels, firing, silent) in CASES {
+    let mut silent = test("nothing fires", Vec::new());
+    for (name, labels, bad, good) in CASES {
         let rule = alerts.get(*name).unwrap_or_else(|| panic!("there is no alert {name}"));
-        let expected = json!([expected(name, labels, rule)]);
-        tests.push(test(name, "fires", firing, expected));
-        tests.push(test(name, "is silent", silent, json!([])));
+        let mut fires = test(name, series(name, bad));
+        add(&mut fires["alert_rule_test"], expectation(name, json!([fired(name, labels, rule)])));
+        tests.push(fires);
+        for one in series(name, good) {
+            add(&mut silent["input_series"], one);
+        }
+        add(&mut silent["alert_rule_test"], expectation(name, json!([])));
     }
-    let file = json!({ "rule_files": [rules()], "evaluation_interval": "1m", "tests": tests });
+    tests.push(silent);
+    let file = json!({ "rule_files": [rules()], "evaluation_interval": INTERVAL, "tests": tests });
     let folder = directory("firing");
     let path = folder.join("tests.yaml");
     // JSON is YAML.
@@ -359,8 +368,8 @@ fn every_alert_fires_once_and_stays_silent_once() {
 }
 
 /// The alert as it fires: labels, and texts in which labels are filled in.
-fn expected(name: &str, labels: &[(&str, &str)], rule: &Value) -> Value {
-    let own = [("namespace", "n"), ("job", "n/pgimbal")];
+fn fired(name: &str, labels: &[(&str, &str)], rule: &Value) -> Value {
+    let own = [("namespace", name), ("job", "n/pgimbal")];
     let own = own.into_iter().chain(labels.iter().copied());
     let mut filled = json!({ "severity": rule["labels"]["severity"] });
     for (label, value) in own {
@@ -379,20 +388,24 @@ fn expected(name: &str, labels: &[(&str, &str)], rule: &Value) -> Value {
     json!({ "exp_labels": filled, "exp_annotations": texts })
 }
 
-fn test(name: &str, what: &str, series: &[&str], expected: Value) -> Value {
-    let series: Vec<Value> = series
-        .iter()
-        .map(|line| {
-            let (series, values) = line.rsplit_once("} ").expect("a series and its values");
-            let series = series.replace("{T", &format!("{{{TARGET}"));
-            let series = series.replace("{U", &format!("{{{OTHER}"));
-            json!({ "series": format!("{series}}}"), "values": values })
-        })
-        .collect();
-    json!({
-        "name": format!("{name} {what}"),
-        "interval": "1m",
-        "input_series": series,
-        "alert_rule_test": [{ "eval_time": WHEN, "alertname": name, "exp_alerts": expected }],
-    })
+fn test(name: &str, series: Vec<Value>) -> Value {
+    json!({ "name": name, "interval": "1m", "input_series": series, "alert_rule_test": [] })
+}
+
+fn expectation(name: &str, alerts: Value) -> Value {
+    json!({ "eval_time": WHEN, "alertname": name, "exp_alerts": alerts })
+}
+
+fn add(list: &mut Value, one: Value) {
+    list.as_array_mut().expect("a list").push(one);
+}
+
+/// Series of the table as promtool takes them.
+fn series(name: &str, lines: &[&str]) -> Vec<Value> {
+    let of_line = |line: &&str| {
+        let (series, values) = line.rsplit_once("} ").expect("a series and its values");
+        let series = series.replace("{T", TARGET).replace("{U", OTHER).replace("NAME", name);
+        json!({ "series": format!("{series}}}"), "values": values })
+    };
+    lines.iter().map(of_line).collect()
 }
