@@ -76,18 +76,21 @@ impl Prometheus {
         prometheus
     }
 
-    /// Waits until every pgimbal was scraped after this was called, and returns the time.
+    /// Waits until every pgimbal was scraped after this was called, and returns the time at which
+    /// the last one was.
     ///
     /// # Panics
     /// When one is not scraped in time.
     #[must_use]
     pub fn settled(&self) -> f64 {
         let called = now();
+        let mut last = called;
         eventually("everything is scraped", SOON * 4, || {
             let scraped = self.at("timestamp(pgimbal_build_info)", now());
+            last = scraped.iter().map(|sample| sample.value).fold(called, f64::max);
             scraped.len() == self.targets && scraped.iter().all(|sample| sample.value > called)
         });
-        now()
+        last
     }
 
     /// The answer to a query as of `time`, sorted by labels; NaN is left out. Empty while it

@@ -244,6 +244,26 @@ fn mistakes_are_refused_with_their_remedy() {
 }
 
 #[test]
+fn alerts_have_the_labels_and_the_runbooks_of_their_people() {
+    let text = fs::read_to_string(chart().join("files/rules.yaml")).unwrap();
+    let mut groups = objects(&text).remove(0)["groups"].take();
+    for group in groups.as_array_mut().unwrap() {
+        for rule in group["rules"].as_array_mut().unwrap() {
+            if let Some(name) = rule["alert"].as_str() {
+                let page = format!("https://wiki.example/r/{name}.md");
+                rule["annotations"]["runbook_url"] = page.into();
+                rule["labels"]["team"] = "db".into();
+            }
+        }
+    }
+    let set = "prometheusRule.enabled=true,prometheusRule.alertLabels.team=db,\
+               prometheusRule.runbookUrl=https://wiki.example/r/";
+    let made = Charts::new().template(Helm::Four, "db", &["-f", &least(), "--set", set]);
+    let rule = of_kind(&made, "PrometheusRule").next().unwrap();
+    assert_eq!(rule["spec"]["groups"], groups);
+}
+
+#[test]
 fn the_test_pod_connects_to_both_services() {
     let charts = Charts::new();
     let pg = Postgres::start();

@@ -95,6 +95,36 @@ fn rules_and_dashboard_name_metrics_and_records_that_there_are() {
 }
 
 #[test]
+fn the_dashboard_is_in_order() {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    let (mut ids, mut titles, mut places) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its id is another's");
+        assert!(titles.insert(title), "two panels are called {title}");
+        let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(place("x") + place("w") <= 24, "{title} does not fit the width");
+        for x in place("x")..place("x") + place("w") {
+            for y in place("y")..place("y") + place("h") {
+                assert!(places.insert((x, y)), "{title} lies on another panel");
+            }
+        }
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert!(panel["description"].is_string(), "{title} has no description");
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{title}");
+        for target in targets {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+            let query = target["expr"].as_str().unwrap();
+            let is_bound = query.matches("job=~\"$job\"").count();
+            assert_eq!(is_bound, query.matches(['{']).count(), "{title} leaves out $job");
+        }
+    }
+}
+
+#[test]
 fn every_command_of_the_console_in_a_runbook_exists() {
     let known = console_commands();
     let mut found = 0;

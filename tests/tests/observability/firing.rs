@@ -109,12 +109,12 @@ const CASES: &[Case] = &[
         "PgimbalWaitsOften",
         &[D],
         &[
-            "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"0.5\"} 0+9x200",
+            "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"0.25\"} 0+9x200",
             "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"1\"} 0+10x200",
             "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"+Inf\"} 0+10x200",
         ],
         &[
-            "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"0.5\"} 0+99x200",
+            "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"0.25\"} 0+99x200",
             "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"1\"} 0+100x200",
             "pgimbal_wait_seconds_bucket{T,database=\"d\",user=\"u\",le=\"+Inf\"} 0+100x200",
         ],

@@ -14,10 +14,11 @@ use pgimbal_tests::{Cluster, Deployment, Login, WireClient};
 use super::queries::{Query, is_recorded_right, panels, records};
 
 /// Panels of which this load leaves nothing to see, with the reason.
-const WITHOUT_DATA: &[(&str, &str, &str)] = &[
-    ("Next rotation", "{{user}}", "a file does not say when its next password comes"),
-    ("Memory", "{{instance}}, limit", "the processes of a test have no control group of their own"),
-];
+const WITHOUT_DATA: &[(&str, &str, &str)] =
+    &[("Next rotation", "{{user}}", "a file does not say when its next password comes")];
+/// Panels that show something where the machine sets a limit.
+const OF_THE_MACHINE: &[(&str, &str)] =
+    &[("Memory", "{{instance}}, limit"), ("Open files", "{{instance}}, limit")];
 
 /// A primary and a standby, three pgimbals before them, and Prometheus.
 struct Scene {
@@ -28,6 +29,15 @@ struct Scene {
     records: Vec<Query>,
     /// Panels that have shown something, by title and legend.
     seen: BTreeSet<(String, String)>,
+}
+
+/// The time in which something has happened. It begins with the last scrape before, `from`, ends
+/// with the first one behind, `to`, and nothing of what is counted has happened since `rest`.
+#[derive(Clone, Copy)]
+struct Span {
+    rest: f64,
+    from: f64,
+    to: f64,
 }
 
 /// What a panel says of one series.
@@ -117,9 +127,9 @@ impl Scene {
     }
 
     /// Asserts what panels and rules have counted between two moments, exactly and as Grafana asks.
-    fn has_counted(&self, from: f64, to: f64, lines: &[Line<'_>]) {
-        // Everything has happened within this many seconds before `to`.
-        let window = (to - from).ceil();
+    fn has_counted(&self, span: Span, lines: &[Line<'_>]) {
+        let Span { rest, from, to } = span;
+        let window = to - rest;
         for (title, legend, labels, is) in lines {
             let query = self.query(title, legend);
             assert!(query.grows(), "{title}: {legend}");
@@ -127,17 +137,19 @@ impl Scene {
             let place = format!("{title}: {legend} {labels:?} is {exact:?}, not {}", is.text());
             assert!(is.holds(exact), "{place}");
             let Exactly(count) = is else { continue };
-            // Quantiles are no rates, and rules have a window of their own.
+            // Rules have a window of their own.
             if title.starts_with("pgimbal:") {
                 continue;
             }
             let shown = find(&self.prometheus.at(&query.over(window), to), labels);
+            // Failovers are those of an hour.
             let shown =
                 shown.unwrap_or_default() * if *title == "Failovers" { 1.0 } else { window };
-            // Prometheus does not see what a series that is new began with, and extrapolates by up
-            // to a scrape at each end.
-            let most = count * (1.0 + 4.0 / window) + 0.001;
-            assert!(shown <= most, "{place}: over {window} s it is {shown}");
+            // Prometheus does not see what a series began with that is new, such as an error's, and
+            // adds up to an interval at each end.
+            let least = if *title == "Errors" { 0.0 } else { count * 0.99 };
+            let is_right = (least - 1e-6..=count * 1.5 + 1e-6).contains(&shown);
+            assert!(is_right, "{place}: over {window} s it is {shown}");
         }
     }
 
@@ -189,8 +201,8 @@ const C: &[(&str, &str)] = &[("cluster", "c")];
 const BY_DATABASE: &str = "{{database}}";
 
 /// Transactions of the database `app`: 300 and 100 reads, 50 blocks, 7 divisions by zero, 20 that
-/// take 0.12 s, one that is cancelled, and 2 that are held and 3 that wait for them.
-const TRANSACTIONS: f64 = 483.0;
+/// take 0.12 s, one that is cancelled, and 2 that are held and 6 that wait for them.
+const TRANSACTIONS: f64 = 486.0;
 /// A block has two queries more than a statement, and an empty one has one more.
 const QUERIES: f64 = TRANSACTIONS + 50.0 * 2.0 + 2.0;
 
@@ -229,7 +241,7 @@ fn work(scene: &Scene) {
 /// Clients wait for server connections, and one for a place among the pinned; panels show it.
 fn wait_in_line(scene: &mut Scene) {
     let mut holders = [scene.client(1, "app"), scene.client(1, "app")];
-    let mut waiters = [0; 3].map(|_| scene.client(1, "app"));
+    let mut waiters = [0; 6].map(|_| scene.client(1, "app"));
     holders.iter_mut().for_each(|client| drop(client.ok("begin")));
     waiters.iter_mut().for_each(|client| client.start_query("select 1"));
     let (mut pinned, mut barred) = (scene.client(0, "pins"), scene.client(0, "pins"));
@@ -238,12 +250,12 @@ fn wait_in_line(scene: &mut Scene) {
     let listen = &[("reason", "listen")][..];
     let pool = &[("database", "app"), ("user", "app")][..];
     scene.wait_until_it_shows(&[
-        ("Clients that wait", "waiting", &[], Exactly(4.0)),
-        ("Clients", "waiting", &[], Exactly(4.0)),
+        ("Clients that wait", "waiting", &[], Exactly(7.0)),
+        ("Clients", "waiting", &[], Exactly(7.0)),
         ("Clients", "waiting for a place among the pinned", &[], Exactly(1.0)),
         ("Clients", "active", &[], Exactly(3.0)),
         ("Clients", "idle", &[], Exactly(0.0)),
-        ("Clients connected", "clients", &[], Exactly(7.0)),
+        ("Clients connected", "clients", &[], Exactly(10.0)),
         ("Server connections", "active", &[], Exactly(3.0)),
         ("Longest wait", "{{database}} {{user}}", pool, Within(0.2, 600.0)),
         ("Pinned clients", "{{reason}}", listen, Exactly(1.0)),
@@ -257,14 +269,13 @@ fn wait_in_line(scene: &mut Scene) {
 }
 
 /// What the load has done, as the panels and the rules should say.
-fn counted(scene: &Scene, from: f64, to: f64) {
+fn counted(scene: &Scene, span: Span) {
     let all = TRANSACTIONS + 30.0 + 3.0;
     let app = &[("database", "app"), ("sqlstate", "22012")][..];
     let count = |title, labels, n| (title, BY_DATABASE, labels, Exactly(n));
     let record = |title, labels, n| (title, "", labels, Exactly(n));
     scene.has_counted(
-        from,
-        to,
+        span,
         &[
             ("Transactions a second", "transactions", &[], Exactly(all)),
             count("Transactions", APP, TRANSACTIONS),
@@ -274,37 +285,36 @@ fn counted(scene: &Scene, from: f64, to: f64) {
             count("Queries", READS, 30.0),
             count("Reads on replicas", READS, 30.0),
             count("Reads on replicas", APP, 0.0),
-            // Three in `work`, five that wait, and seven of `shop`.
-            count("Sessions", APP, 15.0),
+            // Three in `work`, eight in line, and seven of `shop`.
+            count("Sessions", APP, 18.0),
             count("Sessions", PINS, 2.0),
-            count("Waits a second", APP, 3.0),
+            count("Waits a second", APP, 6.0),
             record("pgimbal:transactions:rate5m", APP, TRANSACTIONS),
             record("pgimbal:queries:rate5m", APP, QUERIES),
             record("pgimbal:errors:rate5m", app, 7.0),
-            record("pgimbal:logins:rate5m", &[("result", "succeeded")], 18.0),
+            record("pgimbal:logins:rate5m", &[("result", "succeeded")], 21.0),
             ("pgimbal:servers_held:avg5m", "", APP, Within(2.4, 1200.0)),
         ],
     );
     let result = |word| (("Logins of clients", "{{result}}"), word);
-    let logins = [("succeeded", 18.0), ("authentication_failed", 5.0), ("unknown_database", 2.0)];
+    let logins = [("succeeded", 21.0), ("authentication_failed", 5.0), ("unknown_database", 2.0)];
     for (((title, legend), word), n) in logins.map(|(word, n)| (result(word), n)) {
-        scene.has_counted(from, to, &[(title, legend, &[("result", word)], Exactly(n))]);
+        scene.has_counted(span, &[(title, legend, &[("result", word)], Exactly(n))]);
     }
     for (code, n) in [("22012", 7.0), ("57014", 1.0)] {
         let labels = &[("sqlstate", code)];
-        scene.has_counted(from, to, &[("Errors", "{{sqlstate}}", labels, Exactly(n))]);
+        scene.has_counted(span, &[("Errors", "{{sqlstate}}", labels, Exactly(n))]);
     }
     for (word, n) in [("newest", 4.0), ("previous", 3.0), ("older", 0.0)] {
         let labels = &[("generation", word)];
         let line = ("Logins by generation", "{{generation}}", &labels[..], Exactly(n));
-        scene.has_counted(from, to, &[line]);
+        scene.has_counted(span, &[line]);
     }
     scene.has_counted(
-        from,
-        to,
+        span,
         &[
             // And one connection that asked for the cancel.
-            ("Connections accepted and turned away", "accepted", &[], Exactly(26.0)),
+            ("Connections accepted and turned away", "accepted", &[], Exactly(29.0)),
             ("Cancel requests", "from clients", &[], Exactly(1.0)),
             ("Cancel requests", "to servers", &[], Exactly(1.0)),
             // Each query has 9 bytes more than a `select 1` of 14.
@@ -316,22 +326,22 @@ fn counted(scene: &Scene, from: f64, to: f64) {
     );
 }
 
-/// A quarter of the transactions that take 0.12 s and more would be within the median, were there
-/// fewer others; those that wait take longer than everything else.
-fn latencies(scene: &Scene, from: f64, to: f64) {
+/// One in twenty transactions takes 0.12 s and more, and one in eighty waits; the others are short.
+fn latencies(scene: &Scene, span: Span) {
     for (title, legend, is) in [
         ("Transactions, percentiles", "50 %", Within(0.0, 0.1)),
         ("Transactions, percentiles", "99 %", Within(0.1, 600.0)),
         ("Queries, percentiles", "50 %", Within(0.0, 0.1)),
         ("Queries, percentiles", "99 %", Within(0.1, 600.0)),
-        ("Waits, percentiles", "50 %", Within(0.1, 600.0)),
+        ("Waits, percentiles", "50 %", Within(0.0, 0.0001)),
+        ("Waits, percentiles", "99 %", Within(0.1, 600.0)),
         ("Logins, percentiles", "99 %", Within(0.0, 600.0)),
     ] {
-        scene.has_counted(from, to, &[(title, legend, &[], is)]);
+        scene.has_counted(span, &[(title, legend, &[], is)]);
     }
     let title = "pgimbal:transaction_seconds:p99_5m";
-    scene.has_counted(from, to, &[(title, "", APP, Within(0.1, 600.0))]);
-    scene.has_counted(from, to, &[("pgimbal:wait_seconds:p50_5m", "", APP, Within(0.1, 600.0))]);
+    scene.has_counted(span, &[(title, "", APP, Within(0.1, 600.0))]);
+    scene.has_counted(span, &[("pgimbal:wait_seconds:p99_5m", "", APP, Within(0.1, 600.0))]);
 }
 
 /// The state of everything while nothing happens.
@@ -366,7 +376,7 @@ fn at_rest(scene: &Scene) {
 }
 
 /// The primary dies while two clients are about to ask, and the standby is promoted.
-fn fail_over(scene: &mut Scene) {
+fn fail_over(scene: &mut Scene, rest: f64) {
     let mut clients = [scene.client(0, "app"), scene.client(0, "app")];
     let from = scene.prometheus.settled();
     scene.cluster.nodes[0].kill();
@@ -387,10 +397,9 @@ fn fail_over(scene: &mut Scene) {
         ("Nodes that answer", "{{cluster}} {{node}}", &[("node", "n1")], Exactly(0.0)),
         ("Timelines", "{{cluster}} {{node}}", &[("node", "n2")], Exactly(2.0)),
     ]);
-    let to = scene.prometheus.settled();
+    let span = Span { rest, from, to: scene.prometheus.settled() };
     scene.has_counted(
-        from,
-        to,
+        span,
         &[
             ("Failovers", "{{cluster}}", C, Exactly(1.0)),
             ("What failovers meant to clients", "waited", &[], Exactly(2.0)),
@@ -406,25 +415,29 @@ fn fail_over(scene: &mut Scene) {
 fn panels_and_rules_say_what_a_load_has_done() {
     let mut scene = Scene::start();
     scene.warm_up();
+    let rest = scene.prometheus.settled();
     at_rest(&scene);
     let from = scene.prometheus.settled();
     work(&scene);
     wait_in_line(&mut scene);
-    let to = scene.prometheus.settled();
-    counted(&scene, from, to);
-    latencies(&scene, from, to);
-    scene.look((to - from).ceil() + 5.0);
+    let span = Span { rest, from, to: scene.prometheus.settled() };
+    counted(&scene, span);
+    latencies(&scene, span);
+    scene.look(span.to - rest);
     for record in &scene.records {
         eventually(&format!("{} is right", record.title), SOON * 4, || {
             is_recorded_right(&scene.prometheus, record)
         });
     }
-    fail_over(&mut scene);
+    fail_over(&mut scene, span.to);
     let all = scene.panels.iter().map(|query| (query.title.clone(), query.legend.clone()));
-    let unseen: Vec<_> = all.filter(|panel| !scene.seen.contains(panel)).collect();
+    let is_of_the_machine = |panel: &(String, String)| {
+        OF_THE_MACHINE.iter().any(|(title, legend)| panel.0 == *title && panel.1 == *legend)
+    };
+    let unseen = all.filter(|panel| !scene.seen.contains(panel) && !is_of_the_machine(panel));
     let known: Vec<_> = WITHOUT_DATA
         .iter()
         .map(|(title, legend, _)| ((*title).to_owned(), (*legend).to_owned()))
         .collect();
-    assert_eq!(unseen, known, "panels without data");
+    assert_eq!(unseen.collect::<Vec<_>>(), known, "panels without data");
 }

@@ -51,7 +51,7 @@ pub(super) fn records() -> Vec<Query> {
 impl Query {
     /// The query as Grafana sends it, over `window` seconds where the panel leaves that open.
     pub(super) fn over(&self, window: f64) -> String {
-        self.expr.replace("$__rate_interval", &format!("{window:.0}s"))
+        self.expr.replace("$__rate_interval", &format!("{:.0}ms", window * 1e3))
     }
 
     /// Whether it is about something that grows, or that is counted in buckets.
