@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use crate::accept::{self, BindError, Bound, Listeners};
-use crate::admin::collect::{Phase, ProcessStats};
+use crate::admin::collect::{CertificateEnd, Phase, ProcessStats};
 use crate::admin::console::{Control, ControlRequest, Pace, ReloadRefused};
 use crate::directory::PoolDirectory;
 use crate::facts::{self, Facts};
@@ -274,8 +274,8 @@ impl Prepared {
         let mut published = workers.facts().document();
         let ending = loop {
             tokio::select! {
-                _ = certificates.tick() => self.warn_of_certificates(),
-                _ = renewals.tick() => self.follow_certificates(workers).await,
+                _ = certificates.tick() => self.look_at_certificates(process),
+                _ = renewals.tick() => self.follow_certificates(workers, process).await,
                 Ok(()) = published.changed() => {
                     published.mark_unchanged();
                     if let Err(cause) = self.follow_salts(workers.facts()) {
@@ -368,7 +368,7 @@ impl Prepared {
                 configs.send_replace(Arc::clone(&self.config));
                 workers.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!(applied = ?changes.applied, needs_restart = ?changes.needs_restart, "configuration reloaded");
-                self.warn_of_certificates();
+                self.look_at_certificates(process);
                 Ok(changes)
             }
             Err(refused) => {
@@ -379,17 +379,22 @@ impl Prepared {
         }
     }
 
-    fn warn_of_certificates(&self) {
-        for warning in
-            self.certificates.iter().filter_map(|own| own.expiry_warning(SystemTime::now()))
-        {
+    /// Warns of certificates that end soon, and notes for the metrics when each ends.
+    fn look_at_certificates(&self, process: &ProcessStats) {
+        let now = SystemTime::now();
+        for warning in self.certificates.iter().filter_map(|own| own.expiry_warning(now)) {
             tracing::warn!("{warning}");
         }
+        let end = |own: &OwnCertificate| CertificateEnd {
+            option: own.option().to_owned(),
+            not_after: own.not_after(),
+        };
+        process.set_certificates(self.certificates.iter().map(end).collect());
     }
 
     /// Uses certificates that were renewed in their files, by cert-manager say, which tells nobody.
     /// The configuration stays as it is.
-    async fn follow_certificates(&mut self, workers: &Workers) {
+    async fn follow_certificates(&mut self, workers: &Workers, process: &ProcessStats) {
         if OwnCertificate::all(&self.config) == self.certificates {
             return;
         }
@@ -398,7 +403,7 @@ impl Prepared {
                 self.refused_certificates.clear();
                 workers.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!("a certificate was renewed in its file, and is used from now on");
-                self.warn_of_certificates();
+                self.look_at_certificates(process);
             }
             // It is tried again: the key may come after the certificate.
             Err(ReloadRefused(why)) if why != self.refused_certificates => {

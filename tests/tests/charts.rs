@@ -15,7 +15,6 @@ use pgimbal_tests::charts::{
 };
 use pgimbal_tests::pgimbal::{Config, undisturbed};
 use pgimbal_tests::program::{Finished, run};
-use pgimbal_tests::sources::root;
 use pgimbal_tests::until::SOON;
 use serde_json::{Map, Value};
 
@@ -245,28 +244,23 @@ fn mistakes_are_refused_with_their_remedy() {
 }
 
 #[test]
-fn alerts_and_panels_name_metrics_that_there_are() {
-    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
-    let (known, _) = names_of_metrics(&page);
-    for file in ["alerts.yaml", "dashboard.json"] {
-        let text = fs::read_to_string(chart().join("files").join(file)).unwrap();
-        let (used, count) = names_of_metrics(&text);
-        assert!(count >= 9, "{file} has {count}");
-        let unknown: Vec<_> = used.difference(&known).collect();
-        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+fn alerts_have_the_labels_and_the_runbooks_of_their_people() {
+    let text = fs::read_to_string(chart().join("files/rules.yaml")).unwrap();
+    let mut groups = objects(&text).remove(0)["groups"].take();
+    for group in groups.as_array_mut().unwrap() {
+        for rule in group["rules"].as_array_mut().unwrap() {
+            if let Some(name) = rule["alert"].as_str() {
+                let page = format!("https://wiki.example/r/{name}.md");
+                rule["annotations"]["runbook_url"] = page.into();
+                rule["labels"]["team"] = "db".into();
+            }
+        }
     }
-}
-
-/// The names of metrics in a text, without the ends that a histogram adds, and how many there are.
-fn names_of_metrics(text: &str) -> (BTreeSet<String>, usize) {
-    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
-    let found: Vec<_> = text
-        .split(|c| !is_part(c))
-        .filter(|word| word.starts_with("pgimbal_") && word.len() > "pgimbal_".len())
-        .map(|word| word.trim_end_matches("_bucket").to_owned())
-        .collect();
-    let count = found.len();
-    (found.into_iter().collect(), count)
+    let set = "prometheusRule.enabled=true,prometheusRule.alertLabels.team=db,\
+               prometheusRule.runbookUrl=https://wiki.example/r/";
+    let made = Charts::new().template(Helm::Four, "db", &["-f", &least(), "--set", set]);
+    let rule = of_kind(&made, "PrometheusRule").next().unwrap();
+    assert_eq!(rule["spec"]["groups"], groups);
 }
 
 /// What the container of the test pod runs, as the user of the pod, whom no list of users names.

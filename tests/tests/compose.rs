@@ -228,7 +228,7 @@ fn compose_gives_prometheus_its_rules_and_grafana_its_dashboard() {
         .find(|(_, there)| there.starts_with("/etc/prometheus/rules/"))
         .expect("rules");
     assert!(place.ends_with(".yaml") && text.contains("/etc/prometheus/rules/*.yaml"));
-    fs::copy(rules, scratch.join("alerts.yaml")).expect("a copy");
+    fs::copy(rules, scratch.join("rules.yaml")).expect("a copy");
     text = text.replace("/etc/prometheus/rules", &scratch.display().to_string());
     fs::write(scratch.join("prometheus.yml"), text).expect("a file");
     let mut promtool = Command::new("promtool");

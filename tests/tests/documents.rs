@@ -14,6 +14,8 @@ mod code_map;
 mod links;
 #[path = "documents/names.rs"]
 mod names;
+#[path = "documents/observability.rs"]
+mod observability;
 #[path = "documents/statements.rs"]
 mod statements;
 
@@ -52,12 +54,10 @@ fn configuration_has_the_option_reference() {
 
 #[test]
 fn no_merge_is_left_half_done() {
-    let pages = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|page| root().join(page));
-    let docs = fs::read_dir(root().join("docs")).expect("docs").flatten().map(|page| page.path());
-    for page in pages.into_iter().chain(docs) {
-        let text = fs::read_to_string(&page).expect("a page");
+    let others = ["ARCHITECTURE.md", "CHANGELOG.md"].map(page);
+    for (name, text) in user_pages().into_iter().chain(developer_pages()).chain(others) {
         let mark = text.lines().find(|line| line.starts_with("<<<<<<< ") || *line == "=======");
-        assert_eq!(mark, None, "{}", page.display());
+        assert_eq!(mark, None, "{name}");
     }
 }
 
@@ -117,13 +117,7 @@ fn failover_names_every_state_of_a_node() {
 
 #[test]
 fn operations_names_the_metric_families_that_there_are() {
-    let code: String = sources(&["proxy/src/admin/metrics"])
-        .iter()
-        .filter(|file| !file.ends_with("tests.rs"))
-        .map(|file| fs::read_to_string(file).expect("a source file"))
-        .collect();
-    let code = code.replace("pgimbal_pooler::", "").replace("pgimbal_auth::", "");
-    let made = words_with("pgimbal_", &code);
+    let made = families();
     let operations = read("docs/operations.md");
     let shown = words_with("pgimbal_", between(&operations, "## Metrics", "## Alerts"));
     assert!(made.len() > 20, "{made:?}");
@@ -144,10 +138,8 @@ fn operations_names_every_console_command() {
     let operations = read("docs/operations.md");
     let table = between(&operations, "| command | shows or does |", "\n\n");
     let shown: BTreeSet<&str> = table.lines().filter_map(|row| backticked(row).next()).collect();
-    let source = read("proxy/src/admin/console/command.rs");
-    let help = between(&source, "const HELP", "];");
-    let commands = help.lines().filter_map(quoted).chain(["SHOW HELP"]);
-    let commands: BTreeSet<&str> = commands.collect();
+    let commands = console_commands();
+    let commands: BTreeSet<&str> = commands.iter().map(String::as_str).collect();
     assert!(commands.len() > 5, "{commands:?}");
     assert_eq!(shown, commands, "the commands of operations.md, and those of SHOW HELP");
 }
@@ -222,11 +214,34 @@ fn developer_pages() -> [(String, String); 3] {
     DEVELOPER_PAGES.map(page)
 }
 
+/// The metric families that pgimbal serves.
+fn families() -> BTreeSet<String> {
+    let code: String = sources(&["proxy/src/admin/metrics"])
+        .iter()
+        .filter(|file| !file.ends_with("tests.rs"))
+        .map(|file| fs::read_to_string(file).expect("a source file"))
+        .collect();
+    let code = ["pooler", "auth", "tests"]
+        .iter()
+        .fold(code, |code, name| code.replace(&format!("pgimbal_{name}::"), ""));
+    words_with("pgimbal_", &code)
+}
+
+/// The commands of the console as `SHOW HELP` has them.
+fn console_commands() -> BTreeSet<String> {
+    let source = read("proxy/src/admin/console/command.rs");
+    let help = between(&source, "const HELP", "];");
+    let commands = help.lines().filter_map(quoted).chain(["SHOW HELP"]);
+    commands.map(str::to_owned).collect()
+}
+
 /// README.md and the other pages of `docs`, what users read.
 fn user_pages() -> Vec<(String, String)> {
-    let entries = fs::read_dir(root().join("docs")).expect("docs").flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let names = names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
+    let names = ["docs", "docs/runbooks"].into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder").flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.ends_with(".md")).map(move |name| format!("{folder}/{name}"))
+    });
     let names = names.filter(|name| !DEVELOPER_PAGES.contains(&name.as_str()));
     let mut pages: Vec<_> = names.map(|name| page(&name)).collect();
     assert!(pages.len() >= 12, "{} pages in docs", pages.len());

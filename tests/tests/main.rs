@@ -29,6 +29,7 @@ mod load_balancer;
 mod login;
 mod malformed;
 mod modes;
+mod observability;
 mod operations;
 mod peers;
 mod pinning;

@@ -19,7 +19,9 @@ use crate::facts::{Facts, FactsStatus};
 use crate::peers::{Peers, PeersSnapshot};
 use crate::topology::{ClusterStatus, Clusters};
 
-pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
+pub use process::{
+    CertificateEnd, Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal,
+};
 
 /// Time limit of a worker's answer. A worker answers within one turn of its loop, so one that takes
 /// longer is stuck, and a scrape (10 s by default) must not wait for it.

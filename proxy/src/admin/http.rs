@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::admin::collect::{Collector, Detail, Gauges, Phase};
+use crate::admin::collect::{Collector, Detail};
 use crate::admin::metrics;
 use crate::pending_logins::{PendingLoginLimits, PendingLogins, Subnet};
 
@@ -96,26 +96,13 @@ async fn answer(request: &Request<Incoming>, collector: &Collector) -> Response<
             page(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&snapshot))
         }
         "/livez" => page(StatusCode::OK, TEXT, "ok\n"),
-        "/readyz" => match reason_not_ready(collector.process().snapshot().now) {
+        "/readyz" => match collector.process().snapshot().now.reason_not_ready() {
             None => page(StatusCode::OK, TEXT, "ready\n"),
             Some(reason) => {
                 page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {reason}\n"))
             }
         },
         _ => page(StatusCode::NOT_FOUND, TEXT, PATHS),
-    }
-}
-
-/// Why `/readyz` answers 503; `None` when the process accepts clients. A database that is down is
-/// no reason: its clients wait or get an error, and those of other databases are served.
-fn reason_not_ready(now: Gauges) -> Option<&'static str> {
-    match now.phase {
-        Phase::Starting => Some("starting, the listeners are not bound yet"),
-        Phase::Draining => Some("draining"),
-        Phase::Serving if now.accept_paused => {
-            Some("out of file descriptors, accepting clients is paused")
-        }
-        Phase::Serving => None,
     }
 }
 

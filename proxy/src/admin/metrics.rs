@@ -11,6 +11,7 @@ mod facts;
 mod peers;
 mod pools;
 mod process;
+mod resources;
 mod sample;
 mod text;
 

@@ -91,6 +91,18 @@ impl OwnCertificate {
         })
     }
 
+    /// The option that names the file, such as `client_tls.cert_file`; the first of several.
+    #[must_use]
+    pub fn option(&self) -> &str {
+        &self.key
+    }
+
+    /// The last moment at which the certificate is valid, in seconds of Unix time.
+    #[must_use]
+    pub fn not_after(&self) -> i64 {
+        self.ends.timestamp()
+    }
+
     /// The warning to give at `now`: the certificate has expired, is not valid yet, or expires
     /// within 30 days. `None` otherwise. pgimbal logs it at the start, at reloads and once a day.
     #[must_use]

@@ -37,7 +37,9 @@ fn every_link_leads_to_a_file_and_a_heading() {
 fn every_page_is_reached_from_readme() {
     let readme = read("README.md");
     let linked: BTreeSet<&str> = targets(&readme).collect();
-    for (name, _) in user_pages() {
+    // The runbooks are reached from a list of their own.
+    let is_runbook = |name: &str| name.starts_with("docs/runbooks/Pgimbal");
+    for (name, _) in user_pages().into_iter().filter(|(name, _)| !is_runbook(name)) {
         assert!(name == "README.md" || linked.contains(name.as_str()), "README.md has no {name}");
     }
 }
@@ -83,7 +85,7 @@ fn headings_have_githubs_anchors() {
 }
 
 /// What the links of a page lead to. A link's text may stand on two lines, its target on one.
-fn targets(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn targets(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
 }
 

@@ -7,10 +7,10 @@ use pgimbal_config::{Overrides, load};
 use pgimbal_tests::process::directory;
 use pgimbal_tests::sources::sources;
 
-use super::{backticked, between, is_key, quoted, read, user_pages, words_with};
+use super::{backticked, between, console_commands, is_key, read, user_pages, words_with};
 
-/// Names of PostgreSQL, PgBouncer, Vault, libpq and Linux that no source of pgimbal has.
-const FOREIGN: &[&str] = &["auth_query", "_xact_"];
+/// Names of PostgreSQL, PgBouncer, Vault, libpq, Linux and Prometheus that no source of pgimbal has.
+const FOREIGN: &[&str] = &["auth_query", "max_standby_streaming_delay", "runbook_url", "_xact_"];
 
 #[test]
 fn a_name_in_backticks_is_an_option_or_stands_in_the_code() {
@@ -129,10 +129,7 @@ fn targets_of_make_exist() {
 
 #[test]
 fn console_commands_exist() {
-    let source = read("proxy/src/admin/console/command.rs");
-    let help = between(&source, "const HELP", "];");
-    let commands = help.lines().filter_map(quoted).chain(["SHOW HELP"]);
-    let commands: BTreeSet<&str> = commands.collect();
+    let commands = console_commands();
     let ours = ["SHOW ", "HOLD ", "ADOPT ", "REFRESH ", "REVOKE "];
     let mut found = 0;
     for (page, text) in user_pages() {

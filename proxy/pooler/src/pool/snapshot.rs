@@ -29,6 +29,8 @@ pub(crate) fn pools(core: &Core, now: Instant) -> Vec<PoolSnapshot> {
             Link::Unlinked => pool.clients_idle += 1,
             Link::Waiting(since) | Link::AwaitingPlace(since) => {
                 pool.clients_waiting += 1;
+                let awaits_place = matches!(session.link(), Link::AwaitingPlace(_));
+                pool.clients_awaiting_place += u32::from(awaits_place);
                 pool.longest_wait = pool.longest_wait.max(now - since);
             }
             _ => pool.clients_active += 1,

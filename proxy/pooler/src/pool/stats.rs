@@ -161,6 +161,9 @@ pub struct PoolSnapshot {
     /// Clients that wait for a server connection, or for a place among the pinned sessions. The
     /// metric `pgimbal_clients_waiting`.
     pub clients_waiting: u32,
+    /// Of [`Self::clients_waiting`], those that wait for a place among the pinned sessions
+    /// (`max_pinned`). The metric `pgimbal_clients_awaiting_place`.
+    pub clients_awaiting_place: u32,
     /// Clients that neither have a server connection nor wait for one. The metric
     /// `pgimbal_clients_idle`.
     pub clients_idle: u32,
@@ -196,6 +199,7 @@ impl PoolSnapshot {
     pub fn add(&mut self, other: &Self) {
         self.clients_active += other.clients_active;
         self.clients_waiting += other.clients_waiting;
+        self.clients_awaiting_place += other.clients_awaiting_place;
         self.clients_idle += other.clients_idle;
         self.servers_active += other.servers_active;
         self.servers_idle += other.servers_idle;

@@ -1,8 +1,8 @@
 //! Counters and gauges of the process: what happens before a client has a worker, or beside all
 //! workers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::descriptors::ClientLimits;
@@ -130,6 +130,7 @@ pub struct ProcessStats {
     accept_pauses: AtomicU64,
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
+    certificates: Mutex<Arc<[CertificateEnd]>>,
 }
 
 impl ProcessStats {
@@ -153,6 +154,7 @@ impl ProcessStats {
             accept_pauses: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            certificates: Mutex::default(),
         }
     }
 
@@ -217,6 +219,12 @@ impl ProcessStats {
         add(if applied { &self.reloads } else { &self.reloads_refused });
     }
 
+    /// Notes when each of pgimbal's own certificates ends, for the metrics; it replaces what was
+    /// noted before.
+    pub fn set_certificates(&self, certificates: Vec<CertificateEnd>) {
+        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = certificates.into();
+    }
+
     /// The phase of the process.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -256,6 +264,9 @@ impl ProcessStats {
             accept_pauses: read(&self.accept_pauses),
             reloads: read(&self.reloads),
             reloads_refused: read(&self.reloads_refused),
+            certificates: Arc::clone(
+                &self.certificates.lock().unwrap_or_else(PoisonError::into_inner),
+            ),
         }
     }
 }
@@ -320,6 +331,17 @@ pub struct ProcessSnapshot {
     pub reloads: u64,
     /// Reloads that were refused because of their configuration.
     pub reloads_refused: u64,
+    /// The ends of pgimbal's own certificates; empty when there is none.
+    pub certificates: Arc<[CertificateEnd]>,
+}
+
+/// The end of the validity of one of pgimbal's own certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateEnd {
+    /// The option that names its file, such as `client_tls.cert_file`.
+    pub option: String,
+    /// The last moment at which it is valid, in seconds of Unix time.
+    pub not_after: i64,
 }
 
 /// The values of the process that may fall as well as rise.
@@ -335,6 +357,22 @@ pub struct Gauges {
     pub logging_in: u64,
     /// The limit of clients that is in force.
     pub max_client_conn: u32,
+}
+
+impl Gauges {
+    /// Why `/readyz` answers 503; `None` while the process accepts clients. A database that is down
+    /// is no reason: its clients wait or get an error, and those of other databases are served.
+    #[must_use]
+    pub const fn reason_not_ready(&self) -> Option<&'static str> {
+        match self.phase {
+            Phase::Starting => Some("starting, the listeners are not bound yet"),
+            Phase::Draining => Some("draining"),
+            Phase::Serving if self.accept_paused => {
+                Some("out of file descriptors, accepting clients is paused")
+            }
+            Phase::Serving => None,
+        }
+    }
 }
 
 // Each counter stands alone: no other memory is published through it.

@@ -58,6 +58,11 @@ const GAUGES: &[Gauge] = &[
     ("pgimbal_clients_waiting", "Clients that wait for a server connection.", |p| {
         p.clients_waiting.into()
     }),
+    (
+        "pgimbal_clients_awaiting_place",
+        "Those of them that wait for a place among the pinned: max_pinned is reached.",
+        |p| p.clients_awaiting_place.into(),
+    ),
     ("pgimbal_clients_idle", "Clients that need no server connection.", |p| p.clients_idle.into()),
     ("pgimbal_servers_active", "Server connections linked to a client.", |p| {
         p.servers_active.into()

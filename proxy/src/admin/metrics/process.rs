@@ -2,6 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
+use super::resources::Resources;
 use super::sample::{Counters, Gauges, label};
 use crate::admin::collect::{Phase, ProcessSnapshot, Snapshot};
 
@@ -9,6 +10,8 @@ use crate::admin::collect::{Phase, ProcessSnapshot, Snapshot};
 pub(super) fn record(snapshot: &Snapshot) {
     build();
     standing(&snapshot.process);
+    certificates(&snapshot.process);
+    resources(Resources::now());
     arrivals(&snapshot.process);
     Gauges::described("pgimbal_workers", "Threads that serve clients.")
         .sample(vec![], snapshot.workers.len() as f64);
@@ -42,6 +45,8 @@ fn standing(process: &ProcessSnapshot) {
         "How many there may be: max_client_conn.",
     )
     .sample(vec![], process.now.max_client_conn);
+    Gauges::described("pgimbal_ready", "1 while /readyz says that clients are accepted.")
+        .sample(vec![], u8::from(process.now.reason_not_ready().is_none()));
     Gauges::described("pgimbal_draining", "1 from SIGTERM or SHUTDOWN on.")
         .sample(vec![], u8::from(process.now.phase == Phase::Draining));
     Gauges::described(
@@ -49,6 +54,39 @@ fn standing(process: &ProcessSnapshot) {
         "1 while no client is accepted for want of file descriptors.",
     )
     .sample(vec![], u8::from(process.now.accept_paused));
+}
+
+fn certificates(process: &ProcessSnapshot) {
+    let family = Gauges::described(
+        "pgimbal_certificate_not_after_seconds",
+        "When a certificate of pgimbal's own ends, in Unix time.",
+    );
+    for certificate in process.certificates.iter() {
+        let labels = vec![label("option", &certificate.option)];
+        family.sample(labels, certificate.not_after as f64);
+    }
+}
+
+fn resources(resources: Resources) {
+    let Resources { memory, memory_limit, open_files, open_files_limit } = resources;
+    for (name, help, value) in [
+        ("pgimbal_memory_bytes", "Memory of the process that is resident.", memory),
+        (
+            "pgimbal_memory_limit_bytes",
+            "Limit of memory of the process's control group; none without a limit.",
+            memory_limit,
+        ),
+        ("pgimbal_open_files", "File descriptors that the process has open.", open_files),
+        (
+            "pgimbal_open_files_limit",
+            "How many it may have; none without a limit.",
+            open_files_limit,
+        ),
+    ] {
+        if let Some(value) = value {
+            Gauges::described(name, help).sample(vec![], value as f64);
+        }
+    }
 }
 
 fn arrivals(process: &ProcessSnapshot) {

@@ -7,7 +7,7 @@ use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats, WorkerSnapshot};
 use pgimbal_wire::error::SqlState;
 
 use super::*;
-use crate::admin::collect::{LoginResult, ProcessStats, Snapshot};
+use crate::admin::collect::{CertificateEnd, LoginResult, Phase, ProcessStats, Snapshot};
 use crate::credentials::{CredentialStatus, CredentialsStatus};
 use crate::topology::ClusterStatus;
 
@@ -64,6 +64,11 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
 fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     let process = Arc::new(ProcessStats::new(SystemTime::UNIX_EPOCH + Duration::from_secs(9), 50));
     process.login(LoginResult::Timeout);
+    process.enter(Phase::Serving);
+    process.set_certificates(vec![CertificateEnd {
+        option: "client_tls.cert_file".to_owned(),
+        not_after: 1_900_000_000,
+    }]);
     let worker = WorkerSnapshot { pools, panics: 2, ..Default::default() };
     Snapshot {
         peers: Default::default(),
@@ -100,6 +105,7 @@ fn what_a_pool_had_counted_that_is_gone_stays_in_the_sum_of_its_database() {
 fn counters_and_gauges_read_back() {
     let mut one = pool("shop", "app");
     one.clients_active = 3;
+    one.clients_awaiting_place = 2;
     one.longest_wait = Duration::from_millis(1500);
     one.pinned.insert("listen", 2);
     one.stats.transactions = 1 << 60;
@@ -108,6 +114,7 @@ fn counters_and_gauges_read_back() {
     let samples = read_back(&render(&snapshot(vec![one])));
     let of = [("database", "shop"), ("user", "app")];
     assert_eq!(sample(&samples, "pgimbal_clients_active", &of), 3.0);
+    assert_eq!(sample(&samples, "pgimbal_clients_awaiting_place", &of), 2.0);
     assert_eq!(sample(&samples, "pgimbal_longest_wait_seconds", &of), 1.5);
     assert_eq!(sample(&samples, "pgimbal_transactions_total", &of), (1_u64 << 60) as f64);
     assert_eq!(sample(&samples, "pgimbal_server_held_seconds_total", &of), 2.5);
@@ -119,6 +126,12 @@ fn counters_and_gauges_read_back() {
     assert_eq!(sample(&samples, "pgimbal_logins_total", &[("result", "succeeded")]), 0.0);
     assert_eq!(sample(&samples, "pgimbal_client_connections_limit", &[]), 50.0);
     assert_eq!(sample(&samples, "pgimbal_start_time_seconds", &[]), 9.0);
+    assert_eq!(sample(&samples, "pgimbal_ready", &[]), 1.0);
+    let option = [("option", "client_tls.cert_file")];
+    let ends = sample(&samples, "pgimbal_certificate_not_after_seconds", &option);
+    assert_eq!(ends, 1_900_000_000.0);
+    assert!(sample(&samples, "pgimbal_memory_bytes", &[]) > 1e6);
+    assert!(sample(&samples, "pgimbal_open_files", &[]) > 2.0);
     assert_eq!(sample(&samples, "pgimbal_workers_silent", &[]), 1.0);
     assert_eq!(sample(&samples, "pgimbal_panics_total", &[]), 2.0);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
