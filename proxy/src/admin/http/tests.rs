@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::admin::collect::{ProcessStats, SnapshotRequest};
+use crate::admin::collect::{Phase, ProcessStats, SnapshotRequest};
 
 struct Site {
     address: SocketAddr,
