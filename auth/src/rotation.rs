@@ -18,7 +18,7 @@ mod schedule;
 mod secret_bytes;
 mod unknown_fields;
 
-pub use self::accepted_passwords::{AcceptedPasswords, Grace};
+pub use self::accepted_passwords::{AcceptedPasswords, Grace, SourceGeneration};
 pub use self::bucket::Bucket;
 pub use self::generation::{Generation, Moment};
 pub use self::history_file::parse_history_file;

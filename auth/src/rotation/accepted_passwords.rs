@@ -35,6 +35,17 @@ pub struct AcceptedPasswords {
     extra: Option<LoginKeys>,
 }
 
+/// A generation as the source of this process has returned it.
+#[derive(Debug)]
+pub struct SourceGeneration {
+    /// Its number among the source's, the greatest for the newest.
+    pub number: u32,
+    /// The source's date of the password; `None` when the source has none.
+    pub rotated_at: Option<SystemTime>,
+    /// The keys of the password.
+    pub keys: LoginKeys,
+}
+
 /// One accepted generation.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -83,15 +94,9 @@ impl AcceptedPasswords {
     /// It becomes the newest, and all others are retired (`retired_at` = `now`, those that were
     /// retired before keep their date), unless the source has returned one with a larger number, or
     /// another replica knows one that the source dates later: the source of this process lags then.
-    /// `rotated_at` is the source's date, `None` when the source has none. Keys of a password that
-    /// is in the list renumber its entry, and keep its `first_seen`.
-    pub fn learn(
-        &mut self,
-        number: u32,
-        rotated_at: Option<SystemTime>,
-        keys: LoginKeys,
-        now: SystemTime,
-    ) -> bool {
+    /// Keys of a password that is in the list renumber its entry, and keep its `first_seen`.
+    pub fn learn(&mut self, returned: SourceGeneration, now: SystemTime) -> bool {
+        let SourceGeneration { number, rotated_at, keys } = returned;
         let id = keys.verifier().map(|verifier| GenerationId::of(verifier.keys().0));
         if id.is_some_and(|id| self.revocations.names(id)) {
             return false;
@@ -141,19 +146,13 @@ impl AcceptedPasswords {
 
     /// Adds a generation of the password cache at the start, as [`Self::learn`] does; but one that
     /// is in the list already keeps its place: the source has not said anything yet.
-    pub fn restore(
-        &mut self,
-        number: u32,
-        rotated_at: Option<SystemTime>,
-        keys: LoginKeys,
-        now: SystemTime,
-    ) -> bool {
-        match self.entries.iter_mut().find(|entry| entry.is_of(&keys)) {
+    pub fn restore(&mut self, returned: SourceGeneration, now: SystemTime) -> bool {
+        match self.entries.iter_mut().find(|entry| entry.is_of(&returned.keys)) {
             Some(entry) => {
-                (entry.number, entry.keys) = (number, keys);
+                (entry.number, entry.keys) = (returned.number, returned.keys);
                 true
             }
-            None => self.learn(number, rotated_at, keys, now),
+            None => self.learn(returned, now),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What is kept of a user's accepted generations, in verifiers and times, and how the records of
 //! two replicas are merged.
 
+use std::cmp::Reverse;
+
 use pgimbal_config::MAX_SHARED_GENERATIONS;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -123,10 +125,11 @@ impl HistoryRecord {
         self.revocations.prune();
         let revocations = &self.revocations;
         self.generations.retain(|one| !revocations.covers(one.id(), one.order));
-        while self.generations.len() > MAX_WRITTEN {
-            let oldest = self.generations.iter().enumerate();
-            let Some((at, _)) = oldest.min_by_key(|(_, one)| one.place()) else { return };
-            self.generations.remove(at);
+        let excess = self.generations.len().saturating_sub(MAX_WRITTEN);
+        if excess > 0 {
+            self.generations.sort_by_cached_key(|one| Reverse(one.place()));
+            self.generations.truncate(MAX_WRITTEN);
+            self.generations.sort_by(|one, other| one.stored_key.cmp(&other.stored_key));
         }
     }
 

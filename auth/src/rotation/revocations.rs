@@ -112,11 +112,14 @@ impl Revocations {
 
     /// Keeps at most [`MAX_REVOKED`] names, those of the greatest order.
     pub(super) fn prune(&mut self) {
-        while self.named.len() > MAX_REVOKED {
-            let least = self.named.iter().map(|(id, order)| (*order, *id)).min();
-            let Some((order, id)) = least else { return };
-            self.named.remove(&id);
-            self.ended = self.ended.max(order);
+        let excess = self.named.len().saturating_sub(MAX_REVOKED);
+        if excess > 0 {
+            let mut all: Vec<_> = self.named.iter().map(|(id, order)| (*order, *id)).collect();
+            all.sort_unstable();
+            for (order, id) in all.into_iter().take(excess) {
+                self.named.remove(&id);
+                self.ended = self.ended.max(order);
+            }
         }
     }
 }

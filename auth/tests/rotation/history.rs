@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pgimbal_auth::account::{LoginKeys, PasswordRank};
 use pgimbal_auth::rotation::{
     AcceptedPasswords, CachedPassword, Grace, HistoryRecord, MAX_REVOKED, PasswordCache,
-    Unreadable, parse_history_file,
+    SourceGeneration, Unreadable, parse_history_file,
 };
 use pgimbal_auth::verifier::SaltParameters;
 use pgimbal_config::Secret;
@@ -27,7 +27,11 @@ fn at(seconds: u64) -> SystemTime {
 
 fn learn(accepted: &mut AcceptedPasswords, number: u32, seconds: u64) {
     let password = format!("password-{number}");
-    accepted.learn(number, Some(at(seconds)), keys(&password), at(seconds));
+    accepted.learn(returned(number, Some(seconds), &password), at(seconds));
+}
+
+fn returned(number: u32, dated: Option<u64>, password: &str) -> SourceGeneration {
+    SourceGeneration { number, rotated_at: dated.map(at), keys: keys(password) }
 }
 
 fn of_record(record: &HistoryRecord) -> AcceptedPasswords {
@@ -101,7 +105,7 @@ fn rotation_23_a_password_that_is_the_newest_here_is_refused_when_it_was_revoked
     ahead.revoke_old(&ahead.record());
     assert!(behind.merge(&ahead.record(), GRACE, at(3), || 7));
     assert_eq!(numbers(&behind), [7]);
-    assert!(!behind.learn(8, Some(at(1)), keys("password-1"), at(4)), "the source lags");
+    assert!(!behind.learn(returned(8, Some(1), "password-1"), at(4)), "the source lags");
     assert_eq!(numbers(&behind), [7]);
 }
 
@@ -146,10 +150,10 @@ fn rotation_12_a_lagging_source_does_not_make_an_old_password_the_newest() {
     let mut ahead = AcceptedPasswords::new(salt_parameters(), None);
     (1..=2).for_each(|number| learn(&mut ahead, number, u64::from(number)));
     let mut behind = of_record(&ahead.record());
-    behind.learn(9, Some(at(1)), keys("password-1"), at(50));
+    behind.learn(returned(9, Some(1), "password-1"), at(50));
     assert_eq!(numbers(&behind), [2, 9], "a start with a standby's answer");
     // Without dates the source's word is all there is, and the password has come back.
-    behind.learn(10, None, keys("password-1"), at(60));
+    behind.learn(returned(10, None, "password-1"), at(60));
     assert_eq!(numbers(&behind), [10, 2]);
     let mut merged = ahead.record();
     merged.merge(behind.record());
@@ -161,9 +165,9 @@ fn rotation_12_a_lagging_source_does_not_make_an_old_password_the_newest() {
 #[test]
 fn rotation_12_the_grace_of_a_password_counts_from_no_time_before_its_successor_was_made() {
     let mut slow = AcceptedPasswords::new(salt_parameters(), None);
-    slow.learn(1, Some(at(5_000)), keys("password-1"), at(5_000));
+    slow.learn(returned(1, Some(5_000), "password-1"), at(5_000));
     // The clock of this replica is an hour behind.
-    slow.learn(2, Some(at(9_000)), keys("password-2"), at(5_400));
+    slow.learn(returned(2, Some(9_000), "password-2"), at(5_400));
     let mut right = of_record(&slow.record());
     assert!(!right.handle_timeout(GRACE, at(9_099)), "100 s of grace");
     assert!(right.handle_timeout(GRACE, at(9_100)));
@@ -181,7 +185,7 @@ fn rotation_11_a_history_read_back_knows_what_was_accepted() {
     let mut again = of_record(&read);
     assert_eq!(numbers(&again), [3, 2, 1]);
     // The source says the newest again: it is the same one, by its verifier.
-    again.learn(9, Some(at(3)), keys("password-3"), at(50));
+    again.learn(returned(9, Some(3), "password-3"), at(50));
     assert_eq!(numbers(&again), [9, 2, 1]);
     let salted = SaltParameters { salt: Box::from(*b"other"), iterations: 2 };
     let other = AcceptedPasswords::of_record(&read, salted, None);

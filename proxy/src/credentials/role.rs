@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pgimbal_auth::account::{Account, LoginKeys};
 use pgimbal_auth::rotation::{
     AcceptedPasswords, CachedPassword, FetchCause, Grace, HistoryRecord, Learned, Moment, Rotation,
-    Schedule,
+    Schedule, SourceGeneration,
 };
 use pgimbal_auth::source::Source;
 use pgimbal_auth::{SourceError, SourcePassword};
@@ -505,13 +505,14 @@ impl Role {
 
     fn accept(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
         let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
+        let returned = SourceGeneration { number, rotated_at, keys };
         let restored = self.restoring.iter().position(|restored| *restored == number);
         let is_accepted = match restored {
             Some(at) => {
                 self.restoring.swap_remove(at);
-                self.accepted.restore(number, rotated_at, keys, wall)
+                self.accepted.restore(returned, wall)
             }
-            None => self.accepted.learn(number, rotated_at, keys, wall),
+            None => self.accepted.learn(returned, wall),
         };
         if !is_accepted && restored.is_none() && self.is_first("revoked") {
             status::log_revoked(&self.name, &self.source.location());

@@ -108,7 +108,7 @@ impl Load {
             })
             .map(|index| (index, now(index)))
             .collect();
-        eventually("every client is served", SOON, || {
+        eventually("every client is served", SOON * 4, || {
             working.iter().all(|(index, before)| now(*index) > *before)
         })
     }

@@ -54,7 +54,7 @@ impl Setup {
 
     /// Waits until a replica knows a primary.
     pub(super) fn wait_until_writable(&self, replica: usize) {
-        eventually("the replica knows a primary", SOON, || self.is_writable(replica));
+        eventually("the replica knows a primary", SOON * 4, || self.is_writable(replica));
     }
 
     pub(super) fn is_writable(&self, replica: usize) -> bool {
@@ -71,7 +71,7 @@ impl Setup {
 
     /// Waits until `SHOW NODES` of a replica tells `state` of the node.
     pub(super) fn wait_for_state(&self, replica: usize, node: &str, state: &str) {
-        eventually(&format!("{node} is {state}"), SOON, || {
+        eventually(&format!("{node} is {state}"), SOON * 4, || {
             self.node(replica, node, "state") == state
         });
     }

@@ -6,13 +6,15 @@ use std::time::Duration;
 use pgimbal_tests::cluster::Cluster;
 use pgimbal_tests::http::metric;
 use pgimbal_tests::kubernetes::Kubernetes;
-use pgimbal_tests::until::{SOON, always, eventually};
+use pgimbal_tests::until::{always, eventually};
 use pgimbal_tests::{Pgimbal, Relay, Vault};
 use serde_json::json;
 
 use super::load::Load;
 use super::setup::{Setup, away, reads};
 
+/// Time limit of what follows soon on a machine that is not busy.
+const LONG: Duration = Duration::from_secs(60);
 /// What somebody writes who takes the Secret for his own, in base64.
 const NONSENSE: &str = "bm9uc2Vuc2U=";
 /// `{"version": 7}`, in base64.
@@ -67,7 +69,7 @@ impl Store for Vault {
 
 /// Clients see nothing while it is away, and what was decided meanwhile is in it afterwards.
 fn goes_away_and_comes_back(mut setup: Setup, mut store: impl Store) {
-    eventually("the store has a document", SOON, || !store.version().is_empty());
+    eventually("the store has a document", LONG, || !store.version().is_empty());
     let load = Load::start(&setup.deployment, &setup.cluster.nodes[0], 3, &reads());
     load.wait_until_each_is_served();
     let before = store.version();
@@ -82,10 +84,10 @@ fn goes_away_and_comes_back(mut setup: Setup, mut store: impl Store) {
     load.stop().nothing_but_answers(Duration::from_millis(1500));
     setup.command(0, "hold c");
     for replica in 0..3 {
-        eventually("it holds", SOON, || !setup.is_writable(replica));
+        eventually("it holds", LONG, || !setup.is_writable(replica));
     }
     store.bring_back();
-    eventually("it is written again", SOON * 2, || store.version() != before);
+    eventually("it is written again", LONG, || store.version() != before);
     for replica in &mut setup.deployment.replicas {
         replica.kill();
     }
@@ -93,7 +95,7 @@ fn goes_away_and_comes_back(mut setup: Setup, mut store: impl Store) {
         replica.restart();
     }
     for replica in 0..3 {
-        eventually("it holds again", SOON, || setup.node(replica, "n1", "state") == "primary");
+        eventually("it holds again", LONG, || setup.node(replica, "n1", "state") == "primary");
         assert!(!setup.is_writable(replica), "r{} has forgotten the hold", replica + 1);
     }
     setup.command(1, "resume c");
@@ -137,7 +139,7 @@ fn replicas_clients_see_nothing_while_their_secret_is_edited_and_their_rights_ar
     let secret = || server.secret(&namespace, "pgimbal-store");
     let edit = |patch| server.edit_secret(&namespace, "pgimbal-store", &patch);
     let is_well = |setup: &Setup, wanted: bool| {
-        eventually("each replica knows how its store is", SOON * 3, || {
+        eventually("each replica knows how its store is", LONG, || {
             let up = |index| metric(&setup.replica(index).metrics(), "pgimbal_store_up", &[]);
             (0..3).all(|index| (up(index) == Some(1.0)) == wanted)
         });
@@ -156,7 +158,7 @@ fn replicas_clients_see_nothing_while_their_secret_is_edited_and_their_rights_ar
 
     // Two keys: one in place of the document, and one of somebody's own.
     edit(json!({ "data": { "document": NONSENSE, "theirs": NONSENSE } }));
-    eventually("the nonsense is kept aside", SOON * 2, || {
+    eventually("the nonsense is kept aside", LONG, || {
         let data = &secret()["data"];
         data["unreadable-1"] == NONSENSE && data["document"] != NONSENSE
     });
@@ -172,7 +174,7 @@ fn replicas_clients_see_nothing_while_their_secret_is_edited_and_their_rights_ar
     // What is decided meanwhile holds, and nothing is written over what a later version needs.
     setup.command(0, "hold c");
     for replica in 0..3 {
-        eventually("it holds", SOON, || !setup.is_writable(replica));
+        eventually("it holds", LONG, || !setup.is_writable(replica));
     }
     assert_eq!(secret()["data"]["document"], OF_VERSION_7);
     edit(json!({ "data": { "document": null } }));

@@ -77,10 +77,14 @@ impl ClusterFacts {
 
     /// Keeps the [`MAX_NODES`] latest decisions about nodes.
     pub(super) fn prune(&mut self) {
-        while self.quarantine.len() > MAX_NODES {
-            let oldest = self.quarantine.iter().min_by_key(|(name, one)| (one.stamp, *name));
-            let Some(name) = oldest.map(|(name, _)| name.clone()) else { return };
-            self.quarantine.remove(&name);
+        let excess = self.quarantine.len().saturating_sub(MAX_NODES);
+        if excess > 0 {
+            let all = self.quarantine.iter().map(|(name, one)| (one.stamp, name.clone()));
+            let mut all: Vec<_> = all.collect();
+            all.sort_unstable();
+            for (_, name) in all.into_iter().take(excess) {
+                self.quarantine.remove(&name);
+            }
         }
     }
 

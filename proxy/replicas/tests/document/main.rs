@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod edited;
 #[path = "../../../pooler/tests/simulation/random.rs"]
 mod random;
 mod replica;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgimbal_auth::account::LoginKeys;
-use pgimbal_auth::rotation::{AcceptedPasswords, Grace, HistoryRecord};
+use pgimbal_auth::rotation::{AcceptedPasswords, Grace, HistoryRecord, SourceGeneration};
 use pgimbal_auth::verifier::{SaltKey, SaltParameters};
 use pgimbal_config::Secret;
 use pgimbal_replicas::InstanceId;
@@ -130,10 +130,11 @@ impl Replica {
         };
         let (Some(salt), wall) = (self.salt(), self.wall(time)) else { return };
         self.number += 1;
-        let dated = password.dated.map(|date| UNIX_EPOCH + Duration::from_secs(date));
+        let rotated_at = password.dated.map(|date| UNIX_EPOCH + Duration::from_secs(date));
         let keys = keys.of(salt, password.number);
+        let returned = SourceGeneration { number: self.number, rotated_at, keys };
         if let Some(accepted) = &mut self.accepted {
-            accepted.learn(self.number, dated, keys, wall);
+            accepted.learn(returned, wall);
             accepted.handle_timeout(GRACE, wall);
             self.learned = self.source;
             self.document.merge_user(USER, accepted.record());
