@@ -35,13 +35,18 @@ const CASES: &[Case] = &[
     (
         "PgimbalAllDown",
         &[],
-        &["up{T} 0x200", "up{U} 0x200", "pgimbal_build_info{T} 1x200"],
+        &["up{T} 0x200", "up{U} 0x200"],
         &["up{T} 0x200", "up{U} 1x200", "pgimbal_build_info{U} 1x200"],
     ),
     (
         "PgimbalDown",
         &[INSTANCE],
-        &["up{T} 1x150 0x50", "pgimbal_build_info{T} 1x150"],
+        &[
+            "up{T} 1x150 0x50",
+            "up{U} 1x200",
+            "pgimbal_build_info{T} 1x150",
+            "pgimbal_build_info{U} 1x200",
+        ],
         &["up{T} 1x200", "pgimbal_build_info{T} 1x200", "up{job=\"other\",instance=\"x\"} 0x200"],
     ),
     ("PgimbalNotReady", &[INSTANCE], &["pgimbal_ready{T} 0x200"], &["pgimbal_ready{T} 1x200"]),
@@ -345,19 +350,17 @@ fn every_alert_fires_once_and_stays_silent_once() {
     let tried: Vec<&str> = CASES.iter().map(|(name, ..)| *name).collect();
     let missing: Vec<_> = alerts.keys().filter(|name| !tried.contains(&name.as_str())).collect();
     assert!(missing.is_empty(), "no case of {missing:?}");
-    let mut tests = Vec::new();
-    let mut silent = test("nothing fires", Vec::new());
+    // All at once, so that nothing fires at what is another's.
+    let (mut fires, mut silent) = (test("each fires"), test("nothing fires"));
     for (name, labels, bad, good) in CASES {
         let rule = alerts.get(*name).unwrap_or_else(|| panic!("there is no alert {name}"));
-        let mut fires = test(name, series(name, bad));
-        add(&mut fires["alert_rule_test"], expectation(name, json!([fired(name, labels, rule)])));
-        tests.push(fires);
-        for one in series(name, good) {
-            add(&mut silent["input_series"], one);
-        }
-        add(&mut silent["alert_rule_test"], expectation(name, json!([])));
+        let own = [("namespace", *name), ("job", "n/pgimbal")];
+        fires.expects(name, bad, json!([fired(rule, &[&own[..], labels].concat())]));
+        silent.expects(name, good, json!([]));
     }
-    tests.push(silent);
+    let mut absent = test("nothing is scraped");
+    absent.expects("PgimbalAllDown", &[], json!([fired(&alerts["PgimbalAllDown"], &[])]));
+    let tests = [fires.0, silent.0, absent.0];
     let file = json!({ "rule_files": [rules()], "evaluation_interval": INTERVAL, "tests": tests });
     let folder = directory("firing");
     let path = folder.join("tests.yaml");
@@ -368,12 +371,10 @@ fn every_alert_fires_once_and_stays_silent_once() {
 }
 
 /// The alert as it fires: labels, and texts in which labels are filled in.
-fn fired(name: &str, labels: &[(&str, &str)], rule: &Value) -> Value {
-    let own = [("namespace", name), ("job", "n/pgimbal")];
-    let own = own.into_iter().chain(labels.iter().copied());
+fn fired(rule: &Value, labels: &[(&str, &str)]) -> Value {
     let mut filled = json!({ "severity": rule["labels"]["severity"] });
-    for (label, value) in own {
-        filled[label] = value.into();
+    for (label, value) in labels {
+        filled[*label] = (*value).into();
     }
     let mut texts = json!({});
     for (key, text) in rule["annotations"].as_object().unwrap() {
@@ -382,30 +383,35 @@ fn fired(name: &str, labels: &[(&str, &str)], rule: &Value) -> Value {
             let value = value.as_str().unwrap();
             text = text.replace(&format!("{{{{ $labels.{label} }}}}"), value);
         }
-        assert!(!text.contains("{{"), "{name}: {text} names a label that the alert has not");
+        assert!(!text.contains("{{"), "{text} names a label that the alert has not");
         texts[key] = text.into();
     }
     json!({ "exp_labels": filled, "exp_annotations": texts })
 }
 
-fn test(name: &str, series: Vec<Value>) -> Value {
-    json!({ "name": name, "interval": "1m", "input_series": series, "alert_rule_test": [] })
+/// A test of promtool.
+struct Test(Value);
+
+fn test(name: &str) -> Test {
+    let empty = Vec::<Value>::new();
+    Test(json!({
+        "name": name,
+        "interval": "1m",
+        "input_series": empty,
+        "alert_rule_test": empty,
+    }))
 }
 
-fn expectation(name: &str, alerts: Value) -> Value {
-    json!({ "eval_time": WHEN, "alertname": name, "exp_alerts": alerts })
-}
-
-fn add(list: &mut Value, one: Value) {
-    list.as_array_mut().expect("a list").push(one);
-}
-
-/// Series of the table as promtool takes them.
-fn series(name: &str, lines: &[&str]) -> Vec<Value> {
-    let of_line = |line: &&str| {
-        let (series, values) = line.rsplit_once("} ").expect("a series and its values");
-        let series = series.replace("{T", TARGET).replace("{U", OTHER).replace("NAME", name);
-        json!({ "series": format!("{series}}}"), "values": values })
-    };
-    lines.iter().map(of_line).collect()
+impl Test {
+    /// Adds the series of a case, and how its alert fires then.
+    fn expects(&mut self, name: &str, lines: &[&str], alerts: Value) {
+        let mut add = |key: &str, one| self.0[key].as_array_mut().expect("a list").push(one);
+        for line in lines {
+            let (series, values) = line.rsplit_once("} ").expect("a series and its values");
+            let series = series.replace("{T", TARGET).replace("{U", OTHER).replace("NAME", name);
+            add("input_series", json!({ "series": format!("{series}}}"), "values": values }));
+        }
+        let expected = json!({ "eval_time": WHEN, "alertname": name, "exp_alerts": alerts });
+        add("alert_rule_test", expected);
+    }
 }
