@@ -27,6 +27,7 @@ use pgimbal_config::{Config, PeerAddress};
 use pgimbal_replicas::InstanceId;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout_at};
 
 use client::{Call, Client};
@@ -322,7 +323,8 @@ impl Peers {
     /// Asks a peer and returns its answer, of at most 1 MiB. A request of a kind that changes
     /// something bears an id, with which it is sent again for `patience`, while the peer is at work
     /// or cannot be reached, but for 2 s at most when the peer is silent; each attempt takes 2 s at
-    /// most. Other requests are sent again only where they certainly had no effect.
+    /// most. Other requests are sent again only where they certainly had no effect. Dropping the
+    /// future ends the request on this side.
     ///
     /// # Errors
     /// [`AskError`] when no answer came.
@@ -337,9 +339,15 @@ impl Peers {
         let id = kind.changes_something().then(rand::random);
         let call = Call { kind, from: inner.own.instance, to: Some(peer), id, body: body.into() };
         let runtime = inner.runtime.clone();
-        // Connections belong to that runtime.
-        let asked = runtime.spawn(async move { inner.ask(call, patience).await });
-        asked.await.unwrap_or_else(|error| Err(AskError::Unreachable(error.to_string())))
+        // Connections belong to that runtime. Who does not wait any more ends the request, so that
+        // those of clients that are gone do not gather.
+        let mut asked = JoinSet::new();
+        asked.spawn_on(async move { inner.ask(call, patience).await }, &runtime);
+        match asked.join_next().await {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => Err(AskError::Unreachable(error.to_string())),
+            None => Err(AskError::Gone),
+        }
     }
 
     /// Asks every other replica at once, as [`Self::ask`], and returns each with its answer. Those

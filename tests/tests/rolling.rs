@@ -3,7 +3,7 @@
 
 mod manager;
 mod pools;
-mod take_over;
+pub(crate) mod take_over;
 
 use std::time::{Duration, Instant};
 

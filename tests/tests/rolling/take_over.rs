@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{farewell, readiness, with_times};
 
 /// The ids of the processes that were started to take over, in their order.
-pub(super) fn successors(log: &str) -> Vec<Pid> {
+pub(crate) fn successors(log: &str) -> Vec<Pid> {
     let started = log.lines().filter(|line| line.contains("is started to take over"));
     let ids = started.filter_map(|line| line.split("pid=").nth(1)?.split_whitespace().next());
     ids.filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()

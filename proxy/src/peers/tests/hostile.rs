@@ -140,3 +140,40 @@ async fn a_storm_of_cancels_holds_nothing_else_up() {
     assert!(cancels.iter().all(|cancel| !cancel.is_finished()));
     cancels.iter().for_each(tokio::task::JoinHandle::abort);
 }
+
+#[tokio::test]
+async fn cancels_that_nobody_waits_for_any_more_do_not_gather() {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let hung = Arc::clone(&hangs);
+    let port = fake(move |tls| match hung.load(Relaxed) {
+        true => std::thread::sleep(2 * client::REQUEST_TIME),
+        false => {
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
+        }
+    });
+    let a = Replica::with("a", &[port]);
+    a.meets(&["fake"]).await;
+    let cancel = || {
+        let peers = a.peers.clone();
+        tokio::spawn(async move { peers.ask(InstanceId(5), Kind::Cancel, vec![], LONG).await })
+    };
+    let gone: Vec<_> = (0..100).map(|_| cancel()).collect();
+    let count = |outcome| {
+        let sent = a.peers.snapshot().sent;
+        let is_it = |one: &&(Kind, Outcome, u64)| (one.0, one.1) == (Kind::Cancel, outcome);
+        sent.iter().find(is_it).map_or(0, |one| one.2)
+    };
+    let begun = Instant::now();
+    while count(Outcome::Failed) == 0 {
+        assert!(begun.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for one in gone {
+        one.abort();
+        assert!(one.await.is_err_and(|error| error.is_cancelled()));
+    }
+    hangs.store(false, Relaxed);
+    // Those that came before it would be sent before it.
+    assert_eq!(cancel().await.unwrap().as_deref(), Ok(&b"done"[..]));
+    assert!(count(Outcome::Answered) <= 5, "{}", count(Outcome::Answered));
+}
