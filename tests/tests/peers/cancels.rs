@@ -292,17 +292,22 @@ fn a_cancel_at_the_process_that_took_over_reaches_the_one_before_it() {
         assert_eq!(client.read_reply().sqlstate(), "57014", "ids: {ids}");
         // They have one name and, where it is configured, one peer id, which is no fault.
         eventually("three have met", SOON, || all.iter().all(|replica| peers(replica).len() == 3));
-        // A third process takes over from the second; the first one is still there.
-        let second = successors(&all[0].log())[0];
-        kill_process(second, Signal::USR2).expect("a living process");
+        // A third process takes over from the second, and each of the two has a client.
+        let mut second = self::client(&all[0], PROTOCOL_3_0);
+        second.ok("begin");
+        let pid = successors(&all[0].log())[0];
+        kill_process(pid, Signal::USR2).expect("a living process");
         eventually("the third one serves", SOON, || {
             all[0].log().matches("another process has taken over").count() == 2
         });
         eventually("four have met", SOON, || peers(&all[0]).len() == 4);
         client.ok("rollback and chain");
-        sleeps(&pg, &mut client, "in the first of three processes");
-        client.cancel(all[0].port);
-        assert_eq!(client.read_reply().sqlstate(), "57014", "ids: {ids}");
+        for (one, what) in [(&mut client, "in the first of three"), (&mut second, "in the second")]
+        {
+            sleeps(&pg, one, what);
+            one.cancel(all[0].port);
+            assert_eq!(one.read_reply().sqlstate(), "57014", "{what}, ids: {ids}");
+        }
         for replica in &all {
             assert!(peers(replica).iter().all(|row| row["why"].is_empty()), "{:?}", peers(replica));
             assert!(!replica.log().contains("both hand out"), "{}", replica.log());
