@@ -429,6 +429,8 @@ fn a_cancel_through_another_replica_is_hardly_later() {
     took.iter_mut().for_each(|took| took.sort());
     let [local, foreign] = took.map(|took| (took[ROUNDS / 2], took[ROUNDS * 99 / 100]));
     println!("cancel, median and p99: here {local:?}, through another replica {foreign:?}");
-    // A loaded machine delays single ones; the median is steady.
-    assert!(foreign.0 < local.0 + Duration::from_millis(20), "{local:?}, {foreign:?}");
+    // The figure is that of a release build on a quiet machine. On a loaded one each step takes
+    // longer, but no cancel waits for a pause or another attempt (100 ms, 250 ms).
+    let most = 4 * local.0 + Duration::from_millis(80);
+    assert!(foreign.0 < most, "{local:?}, {foreign:?}");
 }
