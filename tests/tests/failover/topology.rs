@@ -98,6 +98,11 @@ fn failover_two_primaries_on_one_timeline_stop_writes() {
         client.query("select 1").errors().iter().any(|error| error.code == "57P03")
     });
     logged_in_order(&setup, &["split brain"]);
+    // What the alert PgimbalTwoPrimaries goes by.
+    assert_eq!(setup.metric("pgimbal_cluster_writable{cluster=\"c\"}"), "0");
+    let page = setup.proxy.metrics();
+    let primaries = page.lines().filter(|line| line.contains("state=\"primary\""));
+    assert_eq!(primaries.count(), 2, "{page}");
     setup.cluster.nodes[2].end(End::Fast);
     eventually("writes go on", SOON, || client.query(INSERT).errors().is_empty());
     assert_eq!(waits.value("select 1"), "1");

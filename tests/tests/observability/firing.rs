@@ -173,13 +173,16 @@ const CASES: &[Case] = &[
         "PgimbalTwoPrimaries",
         &[C],
         &[
+            "pgimbal_cluster_writable{T,cluster=\"c\"} 0x200",
             "pgimbal_node_role{T,cluster=\"c\",node=\"a\",role=\"primary\",state=\"primary\"} 1x200",
             "pgimbal_node_role{T,cluster=\"c\",node=\"b\",role=\"primary\",state=\"primary\"} 1x200",
         ],
+        // One server by two names, or a primary that is no candidate.
         &[
+            "pgimbal_cluster_writable{T,cluster=\"c\"} 1x200",
             "pgimbal_node_role{T,cluster=\"c\",node=\"a\",role=\"primary\",state=\"primary\"} 1x200",
             "pgimbal_node_role{U,cluster=\"c\",node=\"a\",role=\"primary\",state=\"primary\"} 1x200",
-            "pgimbal_node_role{T,cluster=\"c\",node=\"b\",role=\"primary\",state=\"down\"} 1x200",
+            "pgimbal_node_role{T,cluster=\"c\",node=\"b\",role=\"primary\",state=\"primary\"} 1x200",
         ],
     ),
     (
@@ -316,6 +319,9 @@ const CASES: &[Case] = &[
     ),
 ];
 
+/// Cases at which another alert fires too, with the same labels.
+const ALSO: &[(&str, &str)] = &[("PgimbalTwoPrimaries", "PgimbalNotWritable")];
+
 /// A series is looked at when the longest `for` has passed.
 const WHEN: &str = "180m";
 /// Time between two evaluations: as long as one may take, since there are many rules.
@@ -354,8 +360,10 @@ fn every_alert_fires_once_and_stays_silent_once() {
     let (mut fires, mut silent) = (test("each fires"), test("nothing fires"));
     for (name, labels, bad, good) in CASES {
         let rule = alerts.get(*name).unwrap_or_else(|| panic!("there is no alert {name}"));
-        let own = [("namespace", *name), ("job", "n/pgimbal")];
-        fires.expects(name, bad, json!([fired(rule, &[&own[..], labels].concat())]));
+        let own = |case| [&[("namespace", case), ("job", "n/pgimbal")], *labels].concat();
+        let others = ALSO.iter().filter(|(_, also)| also == name).map(|(case, _)| *case);
+        let all = [*name].into_iter().chain(others).map(|case| fired(rule, &own(case)));
+        fires.expects(name, bad, all.collect());
         silent.expects(name, good, json!([]));
     }
     let mut absent = test("nothing is scraped");
