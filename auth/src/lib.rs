@@ -16,6 +16,7 @@ pub mod scram;
 pub mod server_login;
 #[cfg(feature = "sources")]
 pub mod source;
+pub mod token;
 pub mod verifier;
 
 pub use answer::{SourceError, SourcePassword};

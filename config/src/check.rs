@@ -16,6 +16,7 @@ mod clusters;
 mod credentials;
 mod files;
 mod findings;
+mod http;
 mod peers;
 mod store;
 mod tls;
@@ -36,6 +37,7 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     clusters::check(config, &mut found);
     store::check(config, &mut found);
     peers::check(config, &mut found);
+    http::check(config, &mut found);
     budget::check(config, &mut found);
     console_users(config, &mut found);
     tls::client(&config.clients.tls, &mut found);

@@ -10,11 +10,12 @@ use crate::budget::ServerBudget;
 use crate::cluster::{ClusterConfig, ResolvedCluster};
 use crate::credential::CredentialConfig;
 use crate::host::Host;
+use crate::http::HttpConfig;
 use crate::peers::PeersConfig;
 use crate::pool::{DatabaseConfig, PoolConfig, ResolvedPool};
 use crate::reader::{
-    Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
-    Port, Positive, Replicas, Span, SpanOrNone, Threads,
+    Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path, Port,
+    Positive, Replicas, Span, SpanOrNone, Threads,
 };
 use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
@@ -53,7 +54,7 @@ settings! {
         file: Option<PathBuf> = None;
         /// The addresses to which clients connect.
         listen: ListenConfig = ListenConfig::default();
-        /// The address at which metrics and probes are served.
+        /// The address at which metrics, probes and the page are served.
         http: HttpConfig = HttpConfig::default();
         /// The level and form of the log.
         log: LogConfig = LogConfig::default();
@@ -107,16 +108,6 @@ settings! {
         /// Connections that the kernel accepts ahead of pgimbal; Linux's own limit
         /// (net.core.somaxconn), so that a storm of clients finds room.
         "listen_backlog" backlog: u32 as Positive = "4096", restart, try "128";
-    }
-}
-
-settings! {
-    /// The address at which metrics and probes are served over HTTP, apart from the clients'
-    /// addresses. A reload does not change it.
-    pub struct HttpConfig {
-        /// Address of `/metrics`, `/livez` and `/readyz`. Off: it has no password.
-        "http_listen" listen: Option<SocketAddr> as OrOff<Address> = "off", restart,
-            try "127.0.0.1:9127";
     }
 }
 
@@ -238,6 +229,7 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
     visitor.part("", |c| &c.credentials, |c| &mut c.credentials);
     visitor.part("client_tls", |c| &c.clients.tls, |c| &mut c.clients.tls);
     visitor.part("server_tls", |c| &c.server_tls, |c| &mut c.server_tls);
+    visitor.part("http", |c| &c.http.access, |c| &mut c.http.access);
     visitor.part("store", |c| &c.store, |c| &mut c.store);
     visitor.part("peers", |c| &c.peers, |c| &mut c.peers);
 }

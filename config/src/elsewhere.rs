@@ -2,6 +2,7 @@
 
 use crate::cluster::{ClusterConfig, NodeConfig};
 use crate::config::{Config, PartVisitor, top_level};
+use crate::http::HttpAccess;
 use crate::peers::PeersConfig;
 use crate::pgbouncer;
 use crate::pool::{DatabaseConfig, PoolConfig};
@@ -45,7 +46,7 @@ pub(crate) fn unknown(key: &str, known: &[&str]) -> String {
 type Keys = fn() -> Vec<&'static str>;
 
 /// The tables that have a name, and what they know.
-const TABLES: [(&str, Keys); 9] = [
+const TABLES: [(&str, Keys); 10] = [
     ("[databases.NAME]", || DatabaseConfig::keys().chain(PoolConfig::keys()).collect()),
     ("[users.NAME]", || UserConfig::keys().collect()),
     ("[vaults.NAME]", || VaultConfig::keys().collect()),
@@ -54,6 +55,7 @@ const TABLES: [(&str, Keys); 9] = [
     ("[peers]", || PeersConfig::keys().collect()),
     ("[client_tls]", || ClientTls::keys().collect()),
     ("[server_tls] or [databases.NAME.server_tls]", || ServerTls::keys().collect()),
+    ("[http]", || HttpAccess::keys().collect()),
     ("[store]", || StoreConfig::keys().collect()),
 ];
 

@@ -59,6 +59,7 @@ const NODES: &str = "A node of a cluster.";
 const CLIENT_TLS: &str = "TLS towards clients.";
 const SERVER_TLS: &str = "TLS towards servers, in libpq's terms. A server behind a Unix socket \
 never uses it.";
+const HTTP: &str = "Who may see and use the page at `/` of `http_listen`.";
 const STORE: &str = "Where the replicas of a deployment keep what they share: the history of \
 verifiers, revocations, decisions of operators, and the like. It never holds passwords.";
 const PEERS: &str = "The other replicas of the deployment, which have the same `deployment_key`.";
@@ -87,6 +88,7 @@ impl PartVisitor for Page {
             match table {
                 "" => self.head("Top level", TOP),
                 "client_tls" => self.head("[client_tls]", CLIENT_TLS),
+                "http" => self.head("[http]", HTTP),
                 "store" => self.head("[store]", STORE),
                 "peers" => self.head("[peers]", PEERS),
                 _ => self.head("[server_tls]", SERVER_TLS),

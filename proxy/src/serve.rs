@@ -181,7 +181,7 @@ impl Prepared {
         let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
         workers.begin_tasks(&configs, peer_requests);
         workers.limit_clients(&self.config, &process);
-        let mut http = Http::new(http, workers.collector().clone());
+        let mut http = Http::new(http, workers.shown(&configs));
         if !inherited.is_take_over() {
             http.serve()?;
         }

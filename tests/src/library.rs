@@ -63,6 +63,19 @@ pub fn node(name: &str) -> Command {
     command
 }
 
+/// The command for `tests/clients/browser/NAME` in the machine's Node.js, which drives Chromium
+/// with the modules of the set-up.
+///
+/// # Panics
+/// When the set-up has not run.
+#[must_use]
+pub fn browser(name: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(source("clients/browser").join(name));
+    command.env("NODE_PATH", built("clients/browser/program"));
+    command
+}
+
 /// The command for `tests/clients/NAME` in the machine's Ruby.
 #[must_use]
 pub fn ruby(name: &str) -> Command {
@@ -128,7 +141,17 @@ fn built(program: &str) -> String {
 /// # Panics
 /// When the program fails, does not end with `all done`, or exceeds the time limit.
 #[must_use]
-pub fn converse(
+pub fn converse(command: Command, whose: &str, port: u16, look: impl FnMut(&str)) -> String {
+    converse_within(LIMIT, command, whose, port, look)
+}
+
+/// The same with another time limit, for a program that needs more.
+///
+/// # Panics
+/// As [`converse`].
+#[must_use]
+pub fn converse_within(
+    limit: Duration,
     mut command: Command,
     whose: &str,
     port: u16,
@@ -154,7 +177,7 @@ pub fn converse(
         let _ = stderr.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     });
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit;
     let mut said = String::new();
     let late = loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -184,7 +207,7 @@ pub fn converse(
     reader.join().expect("a reader");
     let stderr = errors.join().expect("a reader");
     let program = format!("{:?} on {whose}", command.get_program());
-    assert!(!late, "{program} took longer than {LIMIT:?}\nstdout:\n{said}\nstderr:\n{stderr}");
+    assert!(!late, "{program} took longer than {limit:?}\nstdout:\n{said}\nstderr:\n{stderr}");
     assert!(
         status.success() && said.ends_with("all done\n"),
         "{program} ended with {:?}\nstdout:\n{said}\nstderr:\n{stderr}",

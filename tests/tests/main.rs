@@ -31,6 +31,7 @@ mod malformed;
 mod modes;
 mod observability;
 mod operations;
+mod page;
 mod peers;
 mod pinning;
 mod prepared;

@@ -87,6 +87,28 @@ fn peers() {
 }
 
 #[test]
+fn tokens_of_the_page() {
+    const TOKEN: &str = "0123456789abcdef";
+    const ADMIN: &str = "fedcba9876543210";
+    let with = |http: &str| format!("http_listen = '127.0.0.1:9'\n[http]\n{http}\n");
+    accepted(&with(&format!("token = '{TOKEN}'\nadmin_token = '{ADMIN}'")));
+    accepted(&with("token_file = 'DIR/a.crt'\nadmin_token_file = 'DIR/a.key'"));
+    for key in ["token", "admin_token"] {
+        let name = format!("http.{key}");
+        refused(&with(&format!("{key} = 'short'")), &name, "too easy to guess");
+        refused(&with(&format!("{key} = '{}'", "x".repeat(513))), &name, "longer than 512");
+        let unserved = format!("[http]\n{key} = '{TOKEN}'");
+        refused(&unserved, &name, "needs http_listen");
+        let file = format!("{name}_file");
+        refused(&with(&format!("{key}_file = '/nowhere/t'")), &file, "cannot read: No such file");
+        let both = format!("{key} = '{TOKEN}'\n{key}_file = 'DIR/a.crt'");
+        refused(&with(&both), &file, "is set too");
+    }
+    let same = format!("token = '{TOKEN}'\nadmin_token = '{TOKEN}'");
+    refused(&with(&same), "http.admin_token", "could give commands");
+}
+
+#[test]
 fn unix_socket() {
     refused("unix_socket_dir = '/nowhere'", "unix_socket_dir", "No such file");
     refused("unix_socket_dir = 'DIR/a.crt'", "unix_socket_dir", "not a directory");

@@ -22,6 +22,7 @@ mod replicas;
 mod session;
 mod show;
 mod stats;
+pub mod view;
 
 use std::io;
 use std::sync::Arc;

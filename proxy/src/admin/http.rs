@@ -1,10 +1,12 @@
-//! The HTTP endpoint: `/metrics`, `/livez` and `/readyz`.
+//! The HTTP endpoint: `/metrics`, `/livez`, `/readyz`, and the page.
 //!
 //! This module owns the answers to probes. No answer asks a database, and none waits for a stuck
 //! worker longer than the collector does. Everything that an unknown client could make large or
 //! long has a limit.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -20,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::admin::collect::{Collector, Detail};
 use crate::admin::metrics;
+use crate::admin::page::Page;
 use crate::pending_logins::{PendingLoginLimits, PendingLogins, Subnet};
 
 /// Limits of connections, in all and from one address. A connection beyond a limit closes the
@@ -36,22 +39,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "pgimbal serves\n/metrics  for Prometheus\n/livez    whether the process \
-                     answers\n/readyz   whether it accepts clients\n";
+                     answers\n/readyz   whether it accepts clients\n/         \
+                     the page; at an address of a network only with a token (http.token)\n";
 
 /// Serves HTTP/1.1 on `listener` (`http_listen`), one request on each connection: `/metrics`,
-/// `/livez` and `/readyz`, and 404 for other paths. It runs until the future is dropped, at the end
-/// of a drain or when another process takes over; connections that were accepted go on. At most 64 connections stay
-/// open: one more closes the oldest.
-pub async fn serve(listener: TcpListener, collector: Collector) {
+/// `/livez` and `/readyz`, the paths of `page`, and 404 for others. It runs until the future is
+/// dropped, at the end of a drain or when another process takes over; connections that were
+/// accepted go on. At most 64 connections stay open: one more closes the oldest.
+pub async fn serve(listener: TcpListener, collector: Collector, page: Page) {
+    let page = Arc::new(page);
+    tokio::select! {
+        () = accept(listener, collector, &page) => {}
+        () = page.keep_history() => {}
+    }
+}
+
+async fn accept(listener: TcpListener, collector: Collector, page: &Arc<Page>) {
     let connections = PendingLogins::new(MAX_CONNECTIONS);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let mut place = connections.add(Subnet::of(Some(peer.ip())));
-                let collector = collector.clone();
+                let (collector, page) = (collector.clone(), Arc::clone(page));
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = connection(stream, collector) => {}
+                        () = connection((stream, peer), collector, page) => {}
                         () = place.evicted() => debug!("an HTTP connection made room for others"),
                     }
                 });
@@ -66,10 +78,20 @@ pub async fn serve(listener: TcpListener, collector: Collector) {
 
 /// One connection, one request: a scraper comes back in seconds, and a connection that does not
 /// stay cannot be held.
-async fn connection(stream: TcpStream, collector: Collector) {
-    let service = service_fn(|request| {
-        let collector = collector.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &collector).await) }
+async fn connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    collector: Collector,
+    page: Arc<Page>,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (collector, page) = (collector.clone(), Arc::clone(&page));
+        async move {
+            let path = request.uri().path();
+            Ok::<_, Infallible>(match page.serves(path) {
+                true => page.answer(request, peer).await,
+                false => answer(&request, &collector).await,
+            })
+        }
     });
     let served = http1::Builder::new()
         .keep_alive(false)
@@ -86,27 +108,27 @@ async fn connection(stream: TcpStream, collector: Collector) {
 
 async fn answer(request: &Request<Incoming>, collector: &Collector) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
         "/metrics" => {
             let snapshot = collector.snapshot(Detail::Totals).await;
-            page(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&snapshot))
+            text(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&snapshot))
         }
-        "/livez" => page(StatusCode::OK, TEXT, "ok\n"),
+        "/livez" => text(StatusCode::OK, TEXT, "ok\n"),
         "/readyz" => match collector.process().snapshot().now.reason_not_ready() {
-            None => page(StatusCode::OK, TEXT, "ready\n"),
+            None => text(StatusCode::OK, TEXT, "ready\n"),
             Some(reason) => {
-                page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {reason}\n"))
+                text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {reason}\n"))
             }
         },
-        _ => page(StatusCode::NOT_FOUND, TEXT, PATHS),
+        _ => text(StatusCode::NOT_FOUND, TEXT, PATHS),
     }
 }
 
-fn page(
+fn text(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,

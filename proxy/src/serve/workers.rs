@@ -9,6 +9,7 @@ use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, watch};
 
+use super::http_task::Shown;
 use super::{Prepared, ServeError};
 use crate::accept::AcceptContext;
 use crate::admin::collect::{Collector, ProcessStats, SnapshotRequest};
@@ -136,6 +137,15 @@ impl Workers {
     /// Handle from which metrics and probes are collected.
     pub(super) const fn collector(&self) -> &Collector {
         &self.collector
+    }
+
+    /// What is shown over HTTP, with the configuration in force.
+    pub(super) fn shown(&self, configs: &watch::Sender<Arc<Config>>) -> Shown {
+        Shown {
+            collector: self.collector.clone(),
+            console: Arc::clone(&self.console),
+            config: configs.subscribe(),
+        }
     }
 
     /// The durable facts of the replicas.

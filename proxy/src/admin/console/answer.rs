@@ -226,6 +226,11 @@ impl Notices {
         }
     }
 
+    /// Whether there is a warning among them.
+    pub(super) fn has_warning(&self) -> bool {
+        self.0.iter().any(|(severity, _)| *severity == Severity::Warning)
+    }
+
     /// The texts, those of warnings with that word.
     pub(super) fn texts(&self) -> String {
         let text = |(severity, text): &(Severity, String)| match severity {

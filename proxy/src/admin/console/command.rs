@@ -94,7 +94,7 @@ pub(super) enum Show {
 
 impl Show {
     /// The table's name in a command.
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         match self {
             Self::StatsTotals => "STATS_TOTALS".to_owned(),
             Self::PgbouncerPeers => "PEERS".to_owned(),

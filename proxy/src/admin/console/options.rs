@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pgimbal_config::{
-    ClientConfig, Config, CredentialConfig, MaxPinned, PeersConfig, PoolConfig, ServerTls,
+    ClientConfig, Config, CredentialConfig, MaxPinned, PeersConfig, PoolConfig, Secret, ServerTls,
     StoreConfig,
 };
 
@@ -76,8 +76,10 @@ fn options(config: &Config) -> Vec<(String, String)> {
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<16> {
-    let listen = &config.listen;
+fn process(config: &Config) -> Options<20> {
+    let (listen, page) = (&config.listen, &config.http.access);
+    // Whether there is one is all that may be known of it.
+    let hidden = |token: &Option<Secret>| token.as_ref().map_or("", |_| "***").to_owned();
     [
         ("listen", list(&listen.addresses)),
         ("proxy_protocol", list(&listen.proxy_protocol)),
@@ -87,6 +89,10 @@ fn process(config: &Config) -> Options<16> {
         ("unix_socket_port", listen.unix_socket_port.to_string()),
         ("listen_backlog", listen.backlog.to_string()),
         ("http_listen", or_off(config.http.listen)),
+        ("http.token", hidden(&page.token)),
+        ("http.token_file", path(page.token_file.as_deref())),
+        ("http.admin_token", hidden(&page.admin_token)),
+        ("http.admin_token_file", path(page.admin_token_file.as_deref())),
         ("log", config.log.filter.clone()),
         ("log_format", config.log.format.as_str().to_owned()),
         ("workers", config.workers.to_string()),

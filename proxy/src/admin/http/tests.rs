@@ -2,12 +2,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pgimbal_config::Config;
 use pgimbal_pooler::pool::stats::{PoolSnapshot, WorkerSnapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::admin::collect::{Phase, ProcessStats, SnapshotRequest};
+use crate::admin::page::tests::page_of;
 
 struct Site {
     address: SocketAddr,
@@ -34,7 +36,8 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let collector = Collector::new(vec![sender], Arc::clone(&process));
-        tokio::spawn(serve(listener, collector));
+        let page = page_of(&collector, Config::default(), false);
+        tokio::spawn(serve(listener, collector, page));
         Self { address, process }
     }
 
