@@ -15,6 +15,9 @@ use crate::kubernetes::api::Api;
 /// The files of a volume by name: what is in them, and their mode.
 type Files = BTreeMap<String, (Vec<u8>, u32)>;
 
+/// The mode of a token, whatever the volume says.
+const TOKEN_MODE: u32 = 0o600;
+
 /// The volumes of a pod.
 pub(super) struct Volumes {
     directory: PathBuf,
@@ -123,8 +126,7 @@ impl Volume {
                 "serviceAccountToken" => {
                     let path = source["path"].as_str().expect("a path").to_owned();
                     let text = self.token(api, pod, source)?;
-                    // Its owner alone reads it, beside the pod's group.
-                    files.insert(path, (text.into_bytes(), 0o600));
+                    files.insert(path, (text.into_bytes(), TOKEN_MODE));
                 }
                 "downwardAPI" => {
                     for item in source["items"].as_array().into_iter().flatten() {
@@ -221,9 +223,9 @@ fn swap(folder: &Path, generation: u32, files: &Files, user: Option<u32>, group:
     for (name, (bytes, mode)) in files {
         let path = fresh.join(name);
         fs::write(&path, bytes).expect("a file");
-        // The group of the pod may read what its owner may; a token's owner is the pod's user.
+        // A token's owner is the pod's user, that of all else is root; the pod's group may read it.
+        let owner = user.filter(|_| *mode == TOKEN_MODE);
         let mode = if group.is_some() { mode | 0o440 } else { *mode };
-        let owner = user.filter(|_| mode & 0o077 == 0o040);
         std::os::unix::fs::chown(&path, owner, group).expect("root");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
     }
