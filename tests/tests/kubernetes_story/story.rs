@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use pgimbal_tests::busy_pool::{BusyPool, Seen};
 use pgimbal_tests::cluster::End;
+use pgimbal_tests::kubernetes::kubelet::Ended;
 use pgimbal_tests::library::{go_clients, java, python};
 use pgimbal_tests::until::{SOON, eventually};
 use serde_json::Value;
@@ -79,15 +80,16 @@ impl Story {
         drop(self.setup.kubectl(&["rollout", "status", "deployment/pgimbal", &limit]));
     }
 
-    /// Waits until this many pods have ended since the install, all as they should.
+    /// The pods of the Deployment that have ended since the install.
+    fn ended(&self) -> Vec<Ended> {
+        let ended = self.setup.nodes.kubelet.ended().into_iter();
+        ended.filter(|it| !it.pod.ends_with("-test")).collect()
+    }
+
+    /// Waits until there are this many of them, all as they should be.
     fn await_ended(&self, count: usize) {
-        let kubelet = &self.setup.nodes.kubelet;
-        let ended = || {
-            let ended = kubelet.ended().into_iter();
-            ended.filter(|it| !it.pod.ends_with("-test")).collect::<Vec<_>>()
-        };
-        eventually("the old pods have ended", LIMIT, || ended().len() >= count);
-        for it in ended() {
+        eventually("the old pods have ended", LIMIT, || self.ended().len() >= count);
+        for it in self.ended() {
             assert_eq!((it.code, it.was_killed), (0, false), "{}: {}", it.pod, it.log);
             let cut = it.log.contains("the last clients are cut off");
             assert!(!cut, "{}: {}", it.pod, it.log);
@@ -139,7 +141,7 @@ impl Story {
             pods.into_iter().map(|pod| pod["metadata"]["name"].clone()).collect()
         };
         let before = names(self.setup.pods());
-        let ended = self.setup.nodes.kubelet.ended().len();
+        let ended = self.ended().len();
         begin(&self.setup);
         self.await_rollout();
         self.tell(&format!("{what}: the new pods are ready"));
@@ -166,7 +168,7 @@ impl Story {
     }
 
     fn uninstall(&self) {
-        let ended = self.setup.nodes.kubelet.ended().len();
+        let ended = self.ended().len();
         drop(self.setup.helm(&["uninstall", "pgimbal"]));
         self.await_ended(ended + 3);
         let kinds = "deployments,replicasets,pods,services,endpointslices,roles,rolebindings,\
