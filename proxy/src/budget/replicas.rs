@@ -228,8 +228,7 @@ impl Inner {
 
     /// Whether a replica with a slot drains.
     fn slot_may_come(&self) -> bool {
-        let drains =
-            |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.peer_id.is_some();
+        let drains = |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.peer_id.is_some();
         self.peers.members().iter().any(drains)
     }
 

@@ -44,7 +44,10 @@ impl Network {
             let (second, third) = (64 + random(128), 2 * random(128));
             let bridge = format!("pgk-{second}-{third}");
             // The name of the bridge is the lock of its addresses.
-            let made = ip(&["link", "add", &bridge, "type", "bridge"]);
+            // A hardware address that is said stays: otherwise it is a port's, another one after
+            // each pod, and the pods that know the one of before reach nobody for a while.
+            let own = format!("02:00:0a:{second:02x}:{third:02x}:01");
+            let made = ip(&["link", "add", &bridge, "address", &own, "type", "bridge"]);
             if !made.status.success() {
                 last = String::from_utf8_lossy(&made.stderr).into_owned();
                 continue;

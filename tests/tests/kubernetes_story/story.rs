@@ -26,7 +26,7 @@ impl Scale {
     fn of_the_run() -> Self {
         let clients = std::env::var("PGIMBAL_STORY_CLIENTS").ok();
         match clients.map(|clients| clients.parse().expect("a number")) {
-            None => Self { clients: 40, pause: 0.5, grace: "10s" },
+            None => Self { clients: 30, pause: 1.0, grace: "7s" },
             Some(clients) => Self { clients, pause: 1.0, grace: "25s" },
         }
     }
@@ -57,13 +57,12 @@ impl Story {
         let commands = [
             ("psycopg", python("busy_psycopg_pool.py")),
             ("hikari", java("BusyHikari", &[])),
-            ("asking", java("BusyHikari", &["-Dcom.zaxxer.hikari.aliveBypassWindowMs=0"])),
             ("pgx", go_clients()),
         ];
         let password = story.setup.password("scram");
         let pools = commands.map(|(name, mut command)| {
             command.env("BUSY_USER", "scram").env("BUSY_PASSWORD", &password);
-            BusyPool::start(name, command, port, scale.clients / 4, scale.pause)
+            BusyPool::start(name, command, port, scale.clients / 3, scale.pause)
         });
         story.pools = Vec::from(pools);
         story.pools.iter_mut().for_each(BusyPool::wait_until_busy);
@@ -96,16 +95,15 @@ impl Story {
         }
     }
 
-    /// The number of transactions that are in the table.
+    /// The number of transactions that are in the table of a node.
     fn rows(&self, node: usize) -> u64 {
         self.setup.cluster.nodes[node].value("select count(*) from done").parse().expect("a number")
     }
 
-    /// Waits until every client has gone on.
+    /// Waits until the clients have done some more.
     fn await_work(&self, node: usize) {
         let before = self.rows(node);
-        let some = 2 * u64::try_from(self.pools.len()).expect("few pools") + 20;
-        eventually("the clients work on", LIMIT, || self.rows(node) > before + some);
+        eventually("the clients work on", LIMIT, || self.rows(node) > before + 30);
     }
 
     fn rotate(&self) {
