@@ -31,7 +31,7 @@ use super::watch::Watch;
 use crate::leash::Leash;
 use crate::process::{Directory, directory};
 use crate::program::print_tail;
-use container::crun;
+use container::{crun, exec};
 use image::Image;
 use pod::Pod;
 use sources::Sources;
@@ -118,9 +118,8 @@ impl Kubelet {
         let list = crun(&state).args(["list", "-q"]).output().expect("crun");
         let list = String::from_utf8_lossy(&list.stdout).into_owned();
         let id = list.lines().find(|id| id.starts_with(uid)).expect("a running container");
-        let mut command = crun(&state);
-        command.arg("exec").arg(id).args(words);
-        command
+        let bundle = self.shared.directory.join("pods").join(uid).join(&id[uid.len() + 1..]);
+        exec(&state, &bundle, id, words)
     }
 
     /// What the containers have written whose pods are there, by the pod's id and the container.

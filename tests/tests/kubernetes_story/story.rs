@@ -9,6 +9,7 @@ use pgimbal_tests::busy_pool::{BusyPool, Seen};
 use pgimbal_tests::cluster::End;
 use pgimbal_tests::kubernetes::kubelet::Ended;
 use pgimbal_tests::library::{go_clients, java, python};
+use pgimbal_tests::program::run;
 use pgimbal_tests::until::{SOON, eventually};
 use serde_json::Value;
 
@@ -106,6 +107,19 @@ impl Story {
         eventually("the clients work on", LIMIT, || self.rows(node) > before + 30);
     }
 
+    /// What the notes after the install say to type.
+    fn check(&self) {
+        let pod = self.setup.pods()[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+        let words = ["/usr/bin/pgimbal", "check", "--config", "/etc/pgimbal/config/pgimbal.toml"];
+        let mut check = self.setup.nodes.kubelet.exec(NAMESPACE, &pod, &words);
+        let told = run(&mut check, SOON * 4);
+        // There are warnings: nothing here proves who the servers are.
+        assert_eq!(told.code, Some(3), "{}{}", told.stdout, told.stderr);
+        let is_known = |line: &&str| !line.contains("warning") || line.contains("sslmode");
+        assert!(told.stdout.lines().all(|line| is_known(&line)), "{}", told.stdout);
+        self.tell("pgimbal check finds no fault");
+    }
+
     fn rotate(&self) {
         let before = self.setup.password("scram");
         let after = self.setup.vault.rotate("scram");
@@ -190,6 +204,7 @@ impl Story {
 fn no_application_sees_an_error_from_install_to_uninstall() {
     let scale = Scale::of_the_run();
     let mut story = Story::install(&scale);
+    story.check();
     story.rotate();
     story.switch_over();
     story.roll("helm upgrade", |setup| {

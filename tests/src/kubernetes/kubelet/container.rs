@@ -44,6 +44,7 @@ pub(super) struct Recipe<'a> {
 pub(super) struct Container {
     id: String,
     state: PathBuf,
+    bundle: PathBuf,
     process: Process,
 }
 
@@ -68,7 +69,7 @@ impl Container {
         let mut command = crun(state);
         command.arg("run").arg("--bundle").arg(bundle).arg(id);
         let process = Process::start_untied(command, bundle, Signal::KILL);
-        Self { id: id.to_owned(), state: state.to_owned(), process }
+        Self { id: id.to_owned(), state: state.to_owned(), bundle: bundle.to_owned(), process }
     }
 
     /// The exit code once it has ended; 128 and the signal's number after a signal.
@@ -84,12 +85,13 @@ impl Container {
         command.status().is_ok_and(|status| status.success())
     }
 
-    /// The command that runs `words` in it.
+    /// The command that runs `words` in it, as its own user.
+    ///
+    /// # Panics
+    /// As [`exec`].
     #[must_use]
-    pub(super) fn exec(&self, words: &[String]) -> Command {
-        let mut command = crun(&self.state);
-        command.arg("exec").arg(&self.id).args(words);
-        command
+    pub(super) fn exec(&self, words: &[&str]) -> Command {
+        exec(&self.state, &self.bundle, &self.id, words)
     }
 
     /// What it has written.
@@ -123,6 +125,23 @@ pub(super) fn crun(state: &Path) -> Command {
     command.args(["--mount", "sh", "-c", script, "crun"]);
     command.arg("--root").arg(state).arg("--cgroup-manager=disabled");
     command.stdin(Stdio::null());
+    command
+}
+
+/// The command that runs `words` in the container `id` of the folder `bundle`, with the user, the
+/// rights and the variables of its first process.
+///
+/// # Panics
+/// When the bundle is not there.
+pub(super) fn exec(state: &Path, bundle: &Path, id: &str, words: &[&str]) -> Command {
+    let config = fs::read_to_string(bundle.join("config.json")).expect("a bundle");
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    let mut process = config["process"].clone();
+    process["args"] = json!(words);
+    let file = bundle.join("exec.json");
+    fs::write(&file, process.to_string()).expect("a file");
+    let mut command = crun(state);
+    command.arg("exec").arg("--process").arg(file).arg(id);
     command
 }
 

@@ -174,8 +174,9 @@ impl Way {
             Self::Http { address, path } => get(*address, path, limit).unwrap_or(false),
             Self::Tcp(address) => TcpStream::connect_timeout(address, limit).is_ok(),
             Self::Exec(container, words) => {
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 let mut command =
-                    container.lock().unwrap_or_else(PoisonError::into_inner).exec(words);
+                    container.lock().unwrap_or_else(PoisonError::into_inner).exec(&words);
                 let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
                 let Ok(mut child) = started else { return false };
                 let end = Instant::now() + limit;
