@@ -48,6 +48,10 @@ const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 /// small files, which Kubernetes itself is up to a minute late with.
 const RENEWAL_LOOK: Duration = Duration::from_secs(10);
 
+/// How long after its clients a process that drains may take to leave its slot of the budget: it
+/// closes its connections, and waits for the store.
+const SLOT_LEFT_WITHIN: Duration = Duration::from_secs(5);
+
 /// Limit of console requests that wait for the main task.
 const CONTROL_QUEUE: usize = 16;
 
@@ -192,6 +196,13 @@ impl Prepared {
             workers.end();
             return Ok(());
         }
+        if !inherited.is_take_over()
+            && signals.until_shutdown(self.await_slot(&workers)).await.is_none()
+        {
+            listeners.abandon();
+            workers.end();
+            return Ok(());
+        }
         let mut accepting = listeners.serve(&workers.accept_context(&process))?;
         process.enter(Phase::Serving);
         http.serve()?;
@@ -222,6 +233,15 @@ impl Prepared {
         }
         facts.finish().await;
         Ok(())
+    }
+
+    /// Waits until a replica that drains has left its slot of the budget, if this one has none. In
+    /// a rolling update of Kubernetes the next pod is begun when the last one begins to drain.
+    async fn await_slot(&self, workers: &Workers) {
+        if let Some(replicas) = workers.replicas() {
+            let drain = self.config.drain_delay + self.config.shutdown_grace;
+            replicas.await_slot(drain + SLOT_LEFT_WITHIN).await;
+        }
     }
 
     fn drain_times(&self) -> DrainTimes {

@@ -43,8 +43,10 @@ def work(pool, prefix):
         counts["failed"] += errors > 0
 
 
+user = os.environ.get("BUSY_USER", "app")
+password = os.environ.get("BUSY_PASSWORD", "app-secret")
 conninfo = (
-    f"host=127.0.0.1 port={os.environ['PGIMBAL_PORT']} dbname=app user=app password=app-secret"
+    f"host=127.0.0.1 port={os.environ['PGIMBAL_PORT']} dbname=app user={user} password={password}"
 )
 pool = ConnectionPool(
     conninfo, min_size=CLIENTS, max_size=CLIENTS, check=ConnectionPool.check_connection, open=True

@@ -3,9 +3,11 @@
 //! Each of their clients runs transactions, one after the other, which insert a row with an id of
 //! its own into the table `done` (`NAME-CLIENT-NUMBER`) and do something more. A program gets
 //! `PGIMBAL_PORT`, `BUSY_NAME`, `BUSY_CLIENTS` and `BUSY_PAUSE` (seconds between two transactions),
-//! prints `busy` when each client has had a transaction, stops when its standard input is closed,
-//! and then prints `acknowledged A errors E failed F`: transactions whose COMMIT was answered,
-//! errors that the application saw, and clients that saw one. Errors are on standard error.
+//! and logs in to the database `app` as `BUSY_USER` with `BUSY_PASSWORD` (as `app` unless they are
+//! set). It prints `busy` when each client has had a transaction, stops when its standard input is
+//! closed, and then prints `acknowledged A errors E failed F`: transactions whose COMMIT was
+//! answered, errors that the application saw, and clients that saw one. Errors are on standard
+//! error.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};

@@ -73,6 +73,21 @@ impl Cluster {
         })
     }
 
+    /// Starts a primary at the first of these addresses of this machine and a replica at each other
+    /// one, all at PostgreSQL's own port, 5432.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`], and when there is no address.
+    #[must_use]
+    pub fn at(hosts: &[Ipv4Addr]) -> Self {
+        let replicas = hosts.len().checked_sub(1).expect("an address");
+        Self::launch(replicas, &[], |index| Address {
+            host: hosts[index],
+            port: 5432,
+            namespace: None,
+        })
+    }
+
     fn launch(replicas: usize, settings: &[&str], address: impl Fn(usize) -> Address) -> Self {
         let directory = process::directory("cluster");
         let leash = Leash::start("rm -rf -- \"$0\"", [directory.as_os_str()]);

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -69,22 +70,10 @@ impl JsonApi {
         body: &Value,
     ) -> io::Result<(u16, Value)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        // HTTP/1.0: the answer ends with the connection and never comes in chunks.
-        let request = format!(
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n{headers}\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
-        socket.set_read_timeout(Some(SOON))?;
-        let bytes = match &self.tls {
-            None => exchange(&mut socket, &request)?,
-            Some(tls) => {
-                let name = ServerName::try_from("localhost").expect("a name");
-                let session =
-                    ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
-                exchange(&mut StreamOwned::new(session, socket), &request)?
-            }
+        let request = request(method, path, headers, &body);
+        let bytes = match self.connect()? {
+            Connection::Plain(mut socket) => exchange(&mut socket, &request)?,
+            Connection::Tls(mut session) => exchange(&mut *session, &request)?,
         };
         let text = String::from_utf8_lossy(&bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -92,6 +81,57 @@ impl JsonApi {
         let status = status.ok_or_else(|| io::Error::other(format!("no HTTP: {text}")))?;
         Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
     }
+
+    /// Sends a GET, and returns what comes back, from the head of the answer on. Reading for longer
+    /// than `wait` in vain is an error of the kind `WouldBlock` or `TimedOut`, after which reading
+    /// goes on.
+    ///
+    /// # Errors
+    /// The error of the connection.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        headers: &str,
+        wait: Duration,
+    ) -> io::Result<Box<dyn Read + Send>> {
+        let request = request("GET", path, headers, "");
+        match self.connect()? {
+            Connection::Plain(mut socket) => {
+                socket.write_all(request.as_bytes())?;
+                socket.set_read_timeout(Some(wait))?;
+                Ok(Box::new(socket))
+            }
+            Connection::Tls(mut session) => {
+                session.write_all(request.as_bytes())?;
+                session.flush()?;
+                session.sock.set_read_timeout(Some(wait))?;
+                Ok(session)
+            }
+        }
+    }
+
+    fn connect(&self) -> io::Result<Connection> {
+        let socket = TcpStream::connect(("127.0.0.1", self.port))?;
+        socket.set_read_timeout(Some(SOON))?;
+        let Some(tls) = &self.tls else { return Ok(Connection::Plain(socket)) };
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+        Ok(Connection::Tls(Box::new(StreamOwned::new(session, socket))))
+    }
+}
+
+enum Connection {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// HTTP/1.0: the answer ends with the connection and never comes in chunks.
+fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n{headers}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// The body of an answer to `method` of `path`.

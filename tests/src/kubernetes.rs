@@ -2,6 +2,12 @@
 //! and watches are what they are in a cluster.
 
 pub mod api;
+pub mod controllers;
+pub mod kube_proxy;
+pub mod kubelet;
+pub mod network;
+pub mod nodes;
+pub mod watch;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -33,6 +39,7 @@ pub struct Kubernetes {
     directory: Directory,
     _etcd_directory: Directory,
     certificates: Certificates,
+    services: String,
     /// The API server's port on 127.0.0.1, where it speaks TLS.
     pub port: u16,
     namespaces: AtomicUsize,
@@ -57,11 +64,15 @@ impl Kubernetes {
     /// start.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(Certificates::new(), "10.0.0.0/24")
+    }
+
+    /// Starts one with these certificates, whose Services have addresses of the range `services`.
+    pub(super) fn with(certificates: Certificates, services: &str) -> Self {
         let etcd_directory = directory_in_memory("etcd");
         let etcd_port = free_port();
         let etcd = start_etcd(&etcd_directory, etcd_port);
         let directory = directory("kubernetes");
-        let certificates = Certificates::new();
         let _paths = certificates.write(&directory);
         let tokens = format!("{ADMIN},admin,admin,\"system:masters\"\n");
         std::fs::write(directory.join("tokens.csv"), tokens).expect("a file");
@@ -77,6 +88,7 @@ impl Kubernetes {
             directory,
             _etcd_directory: etcd_directory,
             certificates,
+            services: services.to_owned(),
             port: free_port(),
             namespaces: AtomicUsize::new(0),
         };
@@ -96,7 +108,7 @@ impl Kubernetes {
     /// When it does not become ready.
     pub fn restart(&mut self) {
         self.stop();
-        let mut command = undisturbed(program());
+        let mut command = undisturbed(program("kube-apiserver"));
         command.args(self.arguments()).current_dir(&*self.directory);
         self.server = Some(Process::start(command, &self.directory, Signal::KILL));
         let admin = self.admin();
@@ -127,7 +139,7 @@ impl Kubernetes {
             issuer,
             format!("--service-account-key-file={}", file("service-accounts.pub")),
             format!("--service-account-signing-key-file={}", file("service-accounts.key")),
-            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            format!("--service-cluster-ip-range={}", self.services),
             // It would refuse to publish a loopback address.
             "--endpoint-reconciler-type=none".to_owned(),
             // Otherwise etcd's history is kept for minutes, whatever a test does.
@@ -154,6 +166,12 @@ impl Kubernetes {
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.certificates.authority
+    }
+
+    /// The file with that authority.
+    #[must_use]
+    pub fn authority_file(&self) -> PathBuf {
+        self.directory.join("ca.crt")
     }
 
     /// The API of a user who may do everything.
@@ -374,10 +392,11 @@ fn start_etcd(directory: &Path, port: u16) -> Process {
     etcd
 }
 
-fn program() -> PathBuf {
+/// A program of Kubernetes, or the cluster's DNS, that `tests/set-up` built.
+fn program(name: &str) -> PathBuf {
     let find = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/program");
-    let output = Command::new(&find).output().expect("tests/kubernetes/program");
+    let output = Command::new(&find).arg(name).output().expect("tests/kubernetes/program");
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    assert!(output.status.success() && !path.is_empty(), "there is none: run tests/set-up");
+    assert!(output.status.success() && !path.is_empty(), "no {name}: run tests/set-up");
     path.into()
 }

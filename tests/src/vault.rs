@@ -3,6 +3,7 @@
 pub mod api;
 pub mod passwords;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Vault {
     /// When there is no Vault (`tests/set-up` makes one), or it does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::prepare(None)
+        Self::prepare(None, None)
     }
 
     /// Starts a Vault that speaks TLS with `certificates`.
@@ -61,7 +62,17 @@ impl Vault {
     /// As [`Vault::start`].
     #[must_use]
     pub fn with_tls(certificates: &Certificates) -> Self {
-        Self::prepare(Some(certificates))
+        Self::prepare(Some(certificates), None)
+    }
+
+    /// Starts a Vault that speaks TLS with `certificates`, and listens at its port of `address`
+    /// too.
+    ///
+    /// # Panics
+    /// As [`Vault::start`].
+    #[must_use]
+    pub fn also_at(address: Ipv4Addr, certificates: &Certificates) -> Self {
+        Self::prepare(Some(certificates), Some(address))
     }
 
     /// Starts a Vault with a database secrets engine for `server`.
@@ -75,12 +86,13 @@ impl Vault {
         vault
     }
 
-    fn prepare(certificates: Option<&Certificates>) -> Self {
+    fn prepare(certificates: Option<&Certificates>, address: Option<Ipv4Addr>) -> Self {
         let directory = process::directory("vault");
         let port = free_port();
         let config = directory.join("vault.json");
         let authority = certificates.map(|certificates| certificates.write(&directory)[0].clone());
-        let text = settings(port, &directory, certificates.is_some()).to_string();
+        let addresses: Vec<Ipv4Addr> = [Ipv4Addr::LOCALHOST].into_iter().chain(address).collect();
+        let text = settings(&addresses, port, &directory, certificates.is_some()).to_string();
         std::fs::write(&config, text).expect("Vault's configuration");
         let mut command = undisturbed(program());
         command.args(["server", "-config"]).arg(&config).env("HOME", &*directory);
@@ -154,10 +166,20 @@ impl Vault {
     /// # Panics
     /// When Vault refuses.
     pub fn serve_any(&self, ports: &[u16]) {
+        let nodes: Vec<_> = ports.iter().map(|port| (Ipv4Addr::LOCALHOST, *port)).collect();
+        self.serve_at(&nodes);
+    }
+
+    /// The same for nodes at these addresses and ports.
+    ///
+    /// # Panics
+    /// When Vault refuses.
+    pub fn serve_at(&self, nodes: &[(Ipv4Addr, u16)]) {
         let engine =
             json!({ "type": "database", "options": { "rotation_queue_tick_interval": "1" } });
         self.root.write(&format!("sys/mounts/{MOUNT}"), &engine);
-        let nodes: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let nodes: Vec<String> =
+            nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         let url = format!(
             "postgresql://{{{{username}}}}:{{{{password}}}}@{}/app?sslmode=disable\
              &target_session_attrs=read-write",
@@ -353,15 +375,18 @@ fn static_role(api: &Api, role: &str) -> Option<StaticRole> {
     })
 }
 
-fn settings(port: u16, directory: &Path, tls: bool) -> Value {
-    let mut listener = json!({ "address": format!("127.0.0.1:{port}"), "tls_disable": !tls });
-    if tls {
-        listener["tls_cert_file"] = json!(directory.join("server.crt"));
-        listener["tls_key_file"] = json!(directory.join("server.key"));
-    }
+fn settings(addresses: &[Ipv4Addr], port: u16, directory: &Path, tls: bool) -> Value {
+    let listeners = addresses.iter().map(|address| {
+        let mut listener = json!({ "address": format!("{address}:{port}"), "tls_disable": !tls });
+        if tls {
+            listener["tls_cert_file"] = json!(directory.join("server.crt"));
+            listener["tls_key_file"] = json!(directory.join("server.key"));
+        }
+        json!({ "tcp": listener })
+    });
     json!({
         "storage": { "inmem": {} },
-        "listener": { "tcp": listener },
+        "listener": listeners.collect::<Vec<_>>(),
         "disable_mlock": true,
         "log_level": "info",
     })

@@ -23,6 +23,7 @@ mod extended;
 mod failover;
 mod hostile;
 mod isolation;
+mod kubernetes_story;
 mod libraries;
 mod linking;
 mod load_balancer;

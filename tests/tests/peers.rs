@@ -46,11 +46,14 @@ fn tables(count: u16, ids: bool) -> Vec<Peers> {
     (0..count).map(table).collect()
 }
 
+/// `config` for each of so many replicas that know each other.
+pub(crate) fn configs(config: &Config, count: u16, ids: bool) -> Vec<Config> {
+    tables(count, ids).iter().map(|peers| replica(config.clone(), peers)).collect()
+}
+
 /// So many replicas with `config`, once all have met.
 pub(crate) fn start(config: &Config, count: u16, ids: bool) -> Vec<Pgimbal> {
-    let tables = tables(count, ids);
-    let all: Vec<Pgimbal> =
-        tables.iter().map(|peers| replica(config.clone(), peers).start()).collect();
+    let all: Vec<Pgimbal> = configs(config, count, ids).into_iter().map(Config::start).collect();
     for one in &all {
         wait_for_peers(one, all.len() - 1);
     }

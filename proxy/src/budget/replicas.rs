@@ -22,13 +22,17 @@ use super::looker::{self, Looker};
 use crate::credentials::CredentialManager;
 use crate::directory::PoolDirectory;
 use crate::facts::Facts;
-use crate::peers::Peers;
+use crate::peers::{PeerStatus, Peers};
 
 /// How often the servers' numbers are told to the machine: so long a loan waits at either end.
 const TICK: Duration = Duration::from_millis(50);
 
 /// How often the store is read while the machine wants to change something there.
 const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a process without a slot looks for a replica that drains: names are looked up, and
+/// every address is asked, within a second or two.
+const MEETING_TIME: Duration = Duration::from_secs(3);
 
 /// How long the end of the process waits until the store has taken the slot back.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
@@ -119,6 +123,33 @@ impl ReplicaBudget {
         Some(Tokens { slot: state.machine.slot(), node: state.machine.status(server)? })
     }
 
+    /// Waits for a slot while a replica that drains still has it, for `limit` at most: a replica
+    /// without one has two connections to each server, too few for clients that come at once.
+    ///
+    /// With slots to spare it takes less than a second. Where all are taken, and no replica drains,
+    /// it ends after [`MEETING_TIME`], in which a replica that drains would have been met.
+    pub async fn await_slot(&self, limit: Duration) {
+        let begun = Instant::now();
+        let mut is_told = false;
+        let mut tick = interval(TICK);
+        loop {
+            tick.tick().await;
+            let waited = begun.elapsed();
+            if self.0.state().machine.slot().is_some() || waited >= limit {
+                return;
+            }
+            if self.0.slot_may_come() {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(
+                        "a replica that drains has the slot of the budget that this one waits for"
+                    );
+                }
+            } else if waited >= MEETING_TIME {
+                return;
+            }
+        }
+    }
+
     /// Gives the slot back, when no connection of this process is left: waits for the store, for
     /// 2 s at most.
     pub async fn leave(&self) {
@@ -193,6 +224,12 @@ impl Inner {
             }
             self.peers.set_peer_id(slot.map(|slot| slot + 1));
         }
+    }
+
+    /// Whether a replica with a slot drains.
+    fn slot_may_come(&self) -> bool {
+        let drains = |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.peer_id.is_some();
+        self.peers.members().iter().any(drains)
     }
 
     /// Reads what the peers have said last.

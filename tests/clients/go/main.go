@@ -61,11 +61,19 @@ func must[T any](value T, err error) T {
 	return value
 }
 
+func or(variable, otherwise string) string {
+	if value, ok := os.LookupEnv(variable); ok {
+		return value
+	}
+	return otherwise
+}
+
 func main() {
 	clients := must(strconv.Atoi(os.Getenv("BUSY_CLIENTS")))
 	pause := time.Duration(must(strconv.ParseFloat(os.Getenv("BUSY_PAUSE"), 64)) * float64(time.Second))
 	config := must(pgxpool.ParseConfig(fmt.Sprintf(
-		"host=127.0.0.1 port=%s dbname=app user=app password=app-secret sslmode=disable", os.Getenv("PGIMBAL_PORT"))))
+		"host=127.0.0.1 port=%s dbname=app user=%s password=%s sslmode=prefer", os.Getenv("PGIMBAL_PORT"),
+		or("BUSY_USER", "app"), or("BUSY_PASSWORD", "app-secret"))))
 	config.MinConns, config.MaxConns = int32(clients), int32(clients)
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	pool := must(pgxpool.NewWithConfig(context.Background(), config))

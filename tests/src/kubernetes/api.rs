@@ -1,7 +1,8 @@
 //! A minimal client of an API server, with one connection for each call.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -40,14 +41,27 @@ impl Api {
     /// # Errors
     /// The error of the connection, and an error when the answer is not HTTP.
     pub fn call(&self, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
+        self.server.call(method, path, &self.headers(method), body)
+    }
+
+    /// Reads `path` without end, as a watch is answered. The answer begins with its head. Reading
+    /// for longer than `wait` in vain is an error of the kind `WouldBlock` or `TimedOut`, after
+    /// which reading goes on.
+    ///
+    /// # Errors
+    /// The error of the connection.
+    pub fn stream(&self, path: &str, wait: Duration) -> io::Result<Box<dyn Read + Send>> {
+        self.server.stream(path, &self.headers("GET"), wait)
+    }
+
+    fn headers(&self, method: &str) -> String {
         // etcd refuses a token that it did not make, also an empty one.
         let authorization = match &*self.token {
             "" => String::new(),
             token => format!("Authorization: Bearer {token}\r\n"),
         };
         let kind = if method == "PATCH" { "merge-patch+json" } else { "json" };
-        let headers = format!("{authorization}Content-Type: application/{kind}\r\n");
-        self.server.call(method, path, &headers, body)
+        format!("{authorization}Content-Type: application/{kind}\r\n")
     }
 
     /// Reads `path`.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pgimbal_tests::http::get;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::process::directory;
 use pgimbal_tests::until::{SOON, eventually};
@@ -16,19 +17,23 @@ use crate::peers;
 
 /// Replicas with a store of their own, four slots and a budget of 24, that have met and hold slots.
 fn replicas(pg: &Postgres, store: &std::path::Path, count: u16) -> Vec<Pgimbal> {
-    let config = Config::before(pg)
-        .set("pool_size", 20)
-        .set("workers", 2)
-        .set("max_replicas", 4)
-        .set("drain_delay", "\"100ms\"")
-        .server("max_server_connections", 24)
-        .tables(&format!("[store]\nkind = \"file\"\nfile = \"{}\"", store.join("facts").display()));
-    let replicas = peers::start(&config, count, false);
+    let replicas = peers::start(&config(pg, store, 4), count, false);
     for replica in &replicas {
         let _ = replica.log_in(&login(0)).ok("select 1");
         usable(replica);
     }
     replicas
+}
+
+/// A configuration for replicas with so many slots, a budget of 24, and a store of their own.
+fn config(pg: &Postgres, store: &std::path::Path, slots: u16) -> Config {
+    Config::before(pg)
+        .set("pool_size", 20)
+        .set("workers", 2)
+        .set("max_replicas", slots)
+        .set("drain_delay", "\"100ms\"")
+        .server("max_server_connections", 24)
+        .tables(&format!("[store]\nkind = \"file\"\nfile = \"{}\"", store.join("facts").display()))
 }
 
 fn usable(replica: &Pgimbal) {
@@ -138,4 +143,39 @@ fn budget_holds_while_replicas_come_and_go() {
     println!("at most {most} of 24");
     assert!(most <= 24 + 2, "{most} connections, 24 are allowed, and 2 for one without a slot");
     assert_eq!(pg.value(APPS).parse::<usize>().map(|count| count > 2), Ok(true));
+}
+
+#[test]
+fn budget_a_new_replica_waits_for_the_slot_of_one_that_drains() {
+    let pg = Postgres::with(&["max_connections=60"]);
+    roles(&pg, 4);
+    let store = directory("store");
+    let [first, second, third] =
+        peers::configs(&config(&pg, &store, 2), 3, false).try_into().ok().expect("three");
+    let mut first = first.start();
+    let second = second.start();
+    usable(&first);
+    usable(&second);
+    let readiness = |proxy: &Pgimbal| get(proxy.http_port, "/readyz");
+    // All slots are taken, and none is about to be left: two connections must do.
+    let surplus = third.clone().start();
+    eventually("it serves without a slot", SOON * 2, || readiness(&surplus).0 == 200);
+    drop(surplus);
+    let mut client = first.log_in(&login(0));
+    client.ok("begin");
+    first.signal(Signal::TERM);
+    eventually("the first one drains", SOON, || readiness(&first).0 == 503);
+    let third = third.start();
+    eventually("the third one waits", SOON, || {
+        third.log().contains("a replica that drains has the slot")
+    });
+    assert_eq!(readiness(&third).0, 503, "{}", third.log());
+    client.ok("commit");
+    drop(client);
+    eventually("the first one ends", SOON * 2, || first.ended() == Some(0));
+    eventually("the third one serves", SOON * 2, || readiness(&third).0 == 200);
+    let taken = third.log().find("holds a slot of the budget");
+    let ready = third.log().find("ready on");
+    assert!(taken.is_some() && taken < ready, "{}", third.log());
+    usable(&third);
 }

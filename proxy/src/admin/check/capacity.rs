@@ -31,6 +31,8 @@ struct Server {
     /// Of each database: what its pools may open, and its own limit.
     databases: BTreeMap<String, (u64, Option<u32>)>,
     budget: ServerBudget,
+    /// The role that looks at its processes, where that is a cluster's prober.
+    looks: Option<String>,
     /// What `min_pool_size` of all pools asks for.
     least: u64,
 }
@@ -47,6 +49,7 @@ impl Load {
             host: host.clone(),
             databases: BTreeMap::new(),
             budget: pool.server_budget,
+            looks: pool.cluster.as_ref().and_then(|cluster| cluster.config.probe_user.clone()),
             least: 0,
         });
         server.least += u64::from(pool.pool.min_size);
@@ -86,8 +89,9 @@ impl Load {
                     ),
                 );
             }
+            let looks = server.looks.as_deref();
             if self.replicas > 1
-                && open_connections.sees_others(&server.host, port).await == Some(false)
+                && open_connections.sees_others(&server.host, port, looks).await == Some(false)
             {
                 report.warn(
                     format!("server {name}:{port}"),

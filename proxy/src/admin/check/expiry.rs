@@ -61,13 +61,20 @@ impl OpenConnections {
         Some(most.saturating_sub(counts.sum()))
     }
 
-    /// Whether the role of the kept connection sees what others' connections do
-    /// (pg_read_all_stats). `None` as for [`Self::connections`].
-    pub(super) async fn sees_others(&mut self, host: &Host, port: u16) -> Option<bool> {
-        const QUESTION: &str =
-            "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER')::pg_catalog.text";
+    /// Whether `role`, or else that of the kept connection, sees what others' connections do
+    /// (pg_read_all_stats). `None` as for [`Self::connections`], and when there is no such role.
+    pub(super) async fn sees_others(
+        &mut self,
+        host: &Host,
+        port: u16,
+        role: Option<&str>,
+    ) -> Option<bool> {
+        let role = role.map_or_else(|| "current_user".to_owned(), literal);
+        let question = format!(
+            "SELECT pg_catalog.pg_has_role({role}, 'pg_read_all_stats', 'MEMBER')::pg_catalog.text"
+        );
         let conversation = self.find(host, port)?;
-        let rows = timeout(ANSWER_TIME, rows(conversation, QUESTION)).await.ok()??;
+        let rows = timeout(ANSWER_TIME, rows(conversation, &question)).await.ok()??;
         Some(rows.first()? == "true")
     }
 
@@ -85,14 +92,19 @@ impl OpenConnections {
     }
 }
 
-/// pg_roles is everybody's to read; it shows VALID UNTIL and no password. In an E string a quote
-/// and a backslash can be escaped whatever standard_conforming_strings says.
+/// pg_roles is everybody's to read; it shows VALID UNTIL and no password.
 fn question(role: &str) -> String {
-    let role = role.replace('\\', r"\\").replace('\'', r"\'");
+    let role = literal(role);
     format!(
         "SELECT CASE WHEN rolvaliduntil < pg_catalog.now() THEN rolvaliduntil::pg_catalog.text \
-         ELSE '' END FROM pg_catalog.pg_roles WHERE rolname = E'{role}'"
+         ELSE '' END FROM pg_catalog.pg_roles WHERE rolname = {role}"
     )
+}
+
+/// A role's name in SQL. In an E string a quote and a backslash can be escaped whatever
+/// standard_conforming_strings says.
+fn literal(role: &str) -> String {
+    format!("E'{}'", role.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
 /// The first column of each row; `None` when the server does not answer so.

@@ -31,8 +31,8 @@ public final class BusyHikari {
         String name = System.getenv("BUSY_NAME");
         HikariConfig config = new HikariConfig();
         config.setJdbcUrl("jdbc:postgresql://127.0.0.1:" + System.getenv("PGIMBAL_PORT") + "/app");
-        config.setUsername("app");
-        config.setPassword("app-secret");
+        config.setUsername(System.getenv().getOrDefault("BUSY_USER", "app"));
+        config.setPassword(System.getenv().getOrDefault("BUSY_PASSWORD", "app-secret"));
         config.setMaximumPoolSize(clients);
         config.setAutoCommit(false);
         try (HikariDataSource pool = new HikariDataSource(config)) {

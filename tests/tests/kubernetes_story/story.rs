@@ -1,0 +1,221 @@
+//! A release of the chart under busy pools: install, a rotation, a switchover, an upgrade, a
+//! restart, `helm test`, uninstall. No application sees an error.
+//!
+//! `PGIMBAL_STORY_CLIENTS=300` is the whole scale, with the times that are the defaults.
+
+use std::time::Instant;
+
+use pgimbal_tests::busy_pool::{BusyPool, Seen};
+use pgimbal_tests::cluster::End;
+use pgimbal_tests::kubernetes::kubelet::Ended;
+use pgimbal_tests::library::{go_clients, java, python};
+use pgimbal_tests::program::run;
+use pgimbal_tests::until::{SOON, eventually};
+use serde_json::Value;
+
+use super::setup::{LIMIT, NAMESPACE, Setup};
+
+/// The sizes and times of a run.
+struct Scale {
+    clients: u32,
+    /// Seconds between two transactions of a client.
+    pause: f64,
+    grace: &'static str,
+}
+
+impl Scale {
+    fn of_the_run() -> Self {
+        let clients = std::env::var("PGIMBAL_STORY_CLIENTS").ok();
+        match clients.map(|clients| clients.parse().expect("a number")) {
+            None => Self { clients: 30, pause: 1.0, grace: "7s" },
+            Some(clients) => Self { clients, pause: 1.0, grace: "25s" },
+        }
+    }
+}
+
+/// The platform with the release and its clients.
+struct Story {
+    setup: Setup,
+    pools: Vec<BusyPool>,
+    begun: Instant,
+}
+
+impl Story {
+    fn install(scale: &Scale) -> Self {
+        let begun = Instant::now();
+        let mut story = Self { setup: Setup::start(scale.grace), pools: Vec::new(), begun };
+        story.tell("the platform is there");
+        let notes = story.setup.helm(&["install", "pgimbal", "CHART"]);
+        assert!(notes.contains("DB_HOST=pgimbal.dbaas.svc  DB_PORT=5432"), "{notes}");
+        story.await_rollout();
+        let proxy = &story.setup.nodes.proxy;
+        eventually("the Service is served", LIMIT, || {
+            proxy.local_port(NAMESPACE, "pgimbal", 5432).is_some()
+                && story.setup.sql("scram", "app", "select 1").success
+        });
+        story.tell("it is installed");
+        let port = proxy.local_port(NAMESPACE, "pgimbal", 5432).expect("a Service");
+        let commands = [
+            ("psycopg", python("busy_psycopg_pool.py")),
+            ("hikari", java("BusyHikari", &[])),
+            ("pgx", go_clients()),
+        ];
+        let password = story.setup.password("scram");
+        let pools = commands.map(|(name, mut command)| {
+            command.env("BUSY_USER", "scram").env("BUSY_PASSWORD", &password);
+            BusyPool::start(name, command, port, scale.clients / 3, scale.pause)
+        });
+        story.pools = Vec::from(pools);
+        story.pools.iter_mut().for_each(BusyPool::wait_until_busy);
+        story.tell("the clients are busy");
+        story
+    }
+
+    fn tell(&self, what: &str) {
+        eprintln!("{:6.1} s: {what}", self.begun.elapsed().as_secs_f64());
+    }
+
+    fn await_rollout(&self) {
+        let limit = format!("--timeout={}s", LIMIT.as_secs());
+        drop(self.setup.kubectl(&["rollout", "status", "deployment/pgimbal", &limit]));
+    }
+
+    /// The pods of the Deployment that have ended since the install.
+    fn ended(&self) -> Vec<Ended> {
+        let ended = self.setup.nodes.kubelet.ended().into_iter();
+        ended.filter(|it| !it.pod.ends_with("-test")).collect()
+    }
+
+    /// Waits until there are this many of them, all as they should be.
+    fn await_ended(&self, count: usize) {
+        eventually("the old pods have ended", LIMIT, || self.ended().len() >= count);
+        for it in self.ended() {
+            assert_eq!((it.code, it.was_killed), (0, false), "{}: {}", it.pod, it.log);
+            let cut = it.log.contains("the last clients are cut off");
+            assert!(!cut, "{}: {}", it.pod, it.log);
+        }
+    }
+
+    /// The number of transactions that are in the table of a node.
+    fn rows(&self, node: usize) -> u64 {
+        self.setup.cluster.nodes[node].value("select count(*) from done").parse().expect("a number")
+    }
+
+    /// Waits until the clients have done some more.
+    fn await_work(&self, node: usize) {
+        let before = self.rows(node);
+        eventually("the clients work on", LIMIT, || self.rows(node) > before + 30);
+    }
+
+    /// What the notes after the install say to type.
+    fn check(&self) {
+        let pod = self.setup.pods()[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+        let words = ["/usr/bin/pgimbal", "check", "--config", "/etc/pgimbal/config/pgimbal.toml"];
+        let mut check = self.setup.nodes.kubelet.exec(NAMESPACE, &pod, &words);
+        let told = run(&mut check, SOON * 4);
+        // There are warnings: nothing here proves who the servers are.
+        assert_eq!(told.code, Some(3), "{}{}", told.stdout, told.stderr);
+        let is_known = |line: &&str| !line.contains("warning") || line.contains("sslmode");
+        assert!(told.stdout.lines().all(|line| is_known(&line)), "{}", told.stdout);
+        self.tell("pgimbal check finds no fault");
+    }
+
+    fn rotate(&self) {
+        let before = self.setup.password("scram");
+        let after = self.setup.vault.rotate("scram");
+        assert_ne!(before, after);
+        eventually("the new password is right", LIMIT, || {
+            self.setup.sql("scram", "app", "select 1").success
+        });
+        self.await_work(0);
+        self.tell("Vault has rotated the password");
+    }
+
+    fn switch_over(&mut self) {
+        let console = |setup: &Setup, command: &str| {
+            drop(setup.sql("operator", "pgimbal", command).succeeded());
+        };
+        console(&self.setup, "HOLD main");
+        let nodes = &mut self.setup.cluster.nodes;
+        eventually("no transaction is left", LIMIT, || {
+            let open = "select count(*) from pg_stat_activity where usename = 'scram' and xact_start is not null";
+            nodes[0].value(open) == "0"
+        });
+        nodes[0].end(End::Fast);
+        nodes[1].promote();
+        console(&self.setup, "RESUME main");
+        self.await_work(1);
+        self.tell("the standby is the primary");
+    }
+
+    fn roll(&self, what: &str, begin: impl FnOnce(&Setup)) {
+        let names = |pods: Vec<Value>| -> Vec<Value> {
+            pods.into_iter().map(|pod| pod["metadata"]["name"].clone()).collect()
+        };
+        let before = names(self.setup.pods());
+        let ended = self.ended().len();
+        begin(&self.setup);
+        self.await_rollout();
+        self.tell(&format!("{what}: the new pods are ready"));
+        self.await_ended(ended + before.len());
+        eventually("only new pods are left", LIMIT, || {
+            let after = names(self.setup.pods());
+            after.len() == 3 && after.iter().all(|name| !before.contains(name))
+        });
+        self.await_work(1);
+        self.tell(&format!("{what}: the old pods have ended"));
+    }
+
+    /// Stops the clients. None has seen an error, and what was acknowledged is there.
+    fn stop(&mut self) {
+        for Seen { name, acknowledged, errors, texts, .. } in
+            self.pools.drain(..).map(BusyPool::stop).collect::<Vec<_>>()
+        {
+            assert_eq!(errors, 0, "{name}: the application saw\n{texts}");
+            let count = format!("select count(*) from done where id like '{name}-%'");
+            let rows = self.setup.cluster.nodes[1].value(&count);
+            assert_eq!(rows, acknowledged.to_string(), "{name}");
+            eprintln!("{name}: {acknowledged} transactions");
+        }
+    }
+
+    fn uninstall(&self) {
+        let ended = self.ended().len();
+        drop(self.setup.helm(&["uninstall", "pgimbal"]));
+        self.await_ended(ended + 3);
+        let kinds = "deployments,replicasets,pods,services,endpointslices,roles,rolebindings,\
+                     networkpolicies,poddisruptionbudgets,certificates,podmonitors,prometheusrules";
+        eventually("nothing is left", LIMIT, || {
+            self.setup.kubectl(&["get", kinds, "-o", "name"]).is_empty()
+        });
+        let secrets = self.setup.kubectl(&["get", "secrets", "-o", "name"]);
+        assert!(secrets.contains("secret/pgimbal-store"), "it is to stay: {secrets}");
+        let network = &self.setup.nodes.network;
+        eventually("no network is left", SOON, || network.namespaces().is_empty());
+        let backends = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
+                        and usename <> 'postgres'";
+        let primary = &self.setup.cluster.nodes[1];
+        eventually("no connection is left", LIMIT, || primary.value(backends) == "0");
+        self.tell("it is uninstalled");
+    }
+}
+
+#[test]
+fn no_application_sees_an_error_from_install_to_uninstall() {
+    let scale = Scale::of_the_run();
+    let mut story = Story::install(&scale);
+    story.check();
+    story.rotate();
+    story.switch_over();
+    story.roll("helm upgrade", |setup| {
+        drop(setup.helm(&["upgrade", "pgimbal", "CHART", "--set", "config.pool_size=15"]));
+    });
+    story.roll("kubectl rollout restart", |setup| {
+        drop(setup.kubectl(&["rollout", "restart", "deployment/pgimbal"]));
+    });
+    let told = story.setup.helm(&["test", "pgimbal"]);
+    assert!(told.contains("Succeeded"), "{told}");
+    story.tell("helm test has succeeded");
+    story.stop();
+    story.uninstall();
+}
