@@ -52,6 +52,7 @@ format: ## is the code formatted?
 
 lint: $(CARGO_MACHETE) ## clippy over all targets, benchmarks too: warnings are errors, and unused dependencies
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy -p pgimbal --features otlp --all-targets --quiet -- -D warnings
 	$(CARGO_MACHETE) --skip-target-dir .
 
 docs: ## the documentation, warnings are errors
@@ -75,6 +76,10 @@ $(CARGO_MACHETE):
 unit: ## all tests of all crates, against real servers too
 	cargo build --workspace
 	cargo test --workspace --no-fail-fast
+	@# The program with the feature otlp; of the workspace, so that its dependencies are not built again.
+	cargo test --workspace --features pgimbal/otlp --test otlp
+	cargo test --workspace --features pgimbal/otlp --lib otlp
+	cargo build
 
 demo-check: ## the demonstration, as a test
 	PROFILE=dev DEMO_SECONDS=20 deploy/demo/run

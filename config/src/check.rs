@@ -19,6 +19,7 @@ mod findings;
 mod http;
 mod peers;
 mod store;
+mod telemetry;
 mod tls;
 
 /// Names of the databases that are the admin console.
@@ -38,6 +39,7 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     store::check(config, &mut found);
     peers::check(config, &mut found);
     http::check(config, &mut found);
+    telemetry::check(config, &mut found);
     budget::check(config, &mut found);
     console_users(config, &mut found);
     tls::client(&config.clients.tls, &mut found);

@@ -19,6 +19,7 @@ use crate::reader::{
 };
 use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
+use crate::telemetry::TelemetryConfig;
 use crate::tls::{ClientTls, ServerTls};
 use crate::user::{ServerPassword, SourceConfig, UserConfig};
 use crate::vault::VaultConfig;
@@ -72,6 +73,8 @@ settings! {
         store: StoreConfig = StoreConfig::default();
         /// The other replicas of the deployment, `[peers]`.
         peers: PeersConfig = PeersConfig::default();
+        /// Where metrics and traces are sent, `[telemetry]`.
+        telemetry: TelemetryConfig = TelemetryConfig::default();
         /// The Vaults that passwords come from, by name.
         vaults: BTreeMap<String, VaultConfig> = BTreeMap::new();
         /// The clusters that databases may name, by name.
@@ -232,6 +235,7 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
     visitor.part("http", |c| &c.http.access, |c| &mut c.http.access);
     visitor.part("store", |c| &c.store, |c| &mut c.store);
     visitor.part("peers", |c| &c.peers, |c| &mut c.peers);
+    visitor.part("telemetry", |c| &c.telemetry, |c| &mut c.telemetry);
 }
 
 impl Config {

@@ -9,6 +9,7 @@ use crate::pool::{DatabaseConfig, PoolConfig};
 use crate::store::StoreConfig;
 use crate::suggest::{did_you_mean, nearest};
 use crate::table::Settings;
+use crate::telemetry::TelemetryConfig;
 use crate::tls::{ClientTls, ServerTls};
 use crate::user::UserConfig;
 use crate::vault::VaultConfig;
@@ -46,7 +47,7 @@ pub(crate) fn unknown(key: &str, known: &[&str]) -> String {
 type Keys = fn() -> Vec<&'static str>;
 
 /// The tables that have a name, and what they know.
-const TABLES: [(&str, Keys); 10] = [
+const TABLES: [(&str, Keys); 11] = [
     ("[databases.NAME]", || DatabaseConfig::keys().chain(PoolConfig::keys()).collect()),
     ("[users.NAME]", || UserConfig::keys().collect()),
     ("[vaults.NAME]", || VaultConfig::keys().collect()),
@@ -57,6 +58,7 @@ const TABLES: [(&str, Keys); 10] = [
     ("[server_tls] or [databases.NAME.server_tls]", || ServerTls::keys().collect()),
     ("[http]", || HttpAccess::keys().collect()),
     ("[store]", || StoreConfig::keys().collect()),
+    ("[telemetry]", || TelemetryConfig::keys().collect()),
 ];
 
 fn is_known_somewhere(key: &str) -> bool {

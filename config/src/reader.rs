@@ -218,6 +218,26 @@ whole_numbers! {
     Threads: usize = "number", 0, 126;
 }
 
+/// A part of a whole, from 0 to 1, in millionths.
+pub(crate) struct Share;
+
+impl Reader for Share {
+    type Out = u32;
+    const KIND: &'static str = "number, 0 to 1";
+
+    fn read(value: &Value) -> Result<u32, String> {
+        let share = match value.as_str() {
+            Some(text) => text.trim().parse::<f64>().ok(),
+            // TOML has 0 and 1 as whole numbers.
+            None => value.to_f64().or_else(|| value.to_i128().map(|whole| whole as f64)),
+        };
+        share
+            .filter(|share| (0.0..=1.0).contains(share))
+            .map(|share| (share * 1e6).round() as u32)
+            .ok_or_else(|| "expected a number from 0 to 1, such as 0.01".to_owned())
+    }
+}
+
 /// A length of time, which may be zero.
 pub(crate) struct SpanOrNone;
 

@@ -62,6 +62,7 @@ never uses it.";
 const HTTP: &str = "Who may see and use the page at `/` of `http_listen`.";
 const STORE: &str = "Where the replicas of a deployment keep what they share: the history of \
 verifiers, revocations, decisions of operators, and the like. It never holds passwords.";
+const TELEMETRY: &str = "Metrics and traces for an OpenTelemetry collector, beside `/metrics`.";
 const PEERS: &str = "The other replicas of the deployment, which have the same `deployment_key`.";
 
 #[derive(Clone, Copy)]
@@ -91,6 +92,7 @@ impl PartVisitor for Page {
                 "http" => self.head("[http]", HTTP),
                 "store" => self.head("[store]", STORE),
                 "peers" => self.head("[peers]", PEERS),
+                "telemetry" => self.head("[telemetry]", TELEMETRY),
                 _ => self.head("[server_tls]", SERVER_TLS),
             }
             self.table = Some(table);

@@ -24,6 +24,7 @@ pub mod signals;
 pub mod state_dir;
 pub mod store;
 pub mod tcp;
+pub mod telemetry;
 pub mod tls;
 pub mod topology;
 pub mod transport;

@@ -33,6 +33,7 @@ use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
 use crate::store::StoreError;
+use crate::telemetry::{Telemetry, TelemetryError, Traces};
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::PreparedClusters;
 use crate::worker::Message;
@@ -76,6 +77,9 @@ pub enum ServeError {
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Metrics and traces cannot be sent as it is configured.
+    #[error("telemetry.{0}")]
+    Telemetry(#[from] TelemetryError),
     /// The other replicas cannot be served.
     #[error("peers: {0}")]
     Peers(#[from] PeersError),
@@ -103,6 +107,7 @@ pub struct Prepared {
     salts: SaltKey,
     directory: Arc<PoolDirectory>,
     login: CurrentLoginContext,
+    telemetry: (Telemetry, Traces),
     key: StatementKey,
     /// The certificates as they were read: a file that is replaced counts after a reload.
     certificates: Vec<OwnCertificate>,
@@ -130,6 +135,7 @@ impl Prepared {
         Ok(Self {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
             login: CurrentLoginContext::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
+            telemetry: Telemetry::new(&config)?,
             certificates: OwnCertificate::all(&config),
             refused_certificates: String::new(),
             config,
@@ -148,6 +154,7 @@ impl Prepared {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::examine(directory)?;
         }
+        Telemetry::new(config)?;
         PoolDirectory::new(Arc::clone(config), 1)?;
         LoginContext::new(Arc::clone(config), SaltKey::new(rand::random()))?;
         Ok(())
@@ -182,7 +189,7 @@ impl Prepared {
         let process = Arc::new(ProcessStats::new(SystemTime::now(), limit));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (control, configs) = (Control::new(control), watch::Sender::new(self.config.clone()));
-        let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
+        let workers = Workers::start(&mut self, &process, control, &configs, &facts, &peers)?;
         workers.begin_tasks(&configs, peer_requests);
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.shown(&configs));
@@ -193,7 +200,7 @@ impl Prepared {
         // The first clients need the passwords.
         if signals.until_shutdown(workers.credentials().ready()).await.is_none() {
             listeners.abandon();
-            workers.end();
+            workers.end().await;
             return Ok(());
         }
         if !inherited.is_take_over()

@@ -485,3 +485,17 @@ fn the_systems_authorities_vouch_for_servers_by_name_only() {
                    key_file = 'DIR/a.key'\nca_file = 'system'";
     refused(clients, "client_tls.ca_file", "CA of one's own");
 }
+
+#[test]
+fn telemetry_goes_to_a_url_without_a_user() {
+    let telemetry = |lines: &str| format!("[telemetry]\n{lines}");
+    accepted(&telemetry("otlp_endpoint = 'http://127.0.0.1:4318'\ntrace_ratio = 1"));
+    accepted(&telemetry("otlp_endpoint = 'https://otel.example/pgimbal'\ntrace_ratio = 0.001"));
+    accepted(&telemetry("trace_ratio = 0"));
+    for url in ["127.0.0.1:4318", "grpc://x", "http://", "http://u:secret@x"] {
+        let text = telemetry(&format!("otlp_endpoint = '{url}'"));
+        refused(&text, "telemetry.otlp_endpoint", "expected http:// or https://");
+    }
+    refused(&telemetry("trace_ratio = 0.5"), "telemetry.trace_ratio", "nothing would be sent");
+    refused(&telemetry("trace_ratio = 1.5"), "telemetry.trace_ratio", "from 0 to 1");
+}

@@ -52,6 +52,8 @@ pub enum Action {
     /// Log that a server connection of this pool has refused to be reset between two sessions, or
     /// after it has refused a client's settings, and was closed.
     ConnectionRejected(PoolId),
+    /// Take what was chosen to be traced, with `Pooler::take_samples`.
+    Trace,
     /// Forget what the driver has kept of a pool that is gone, because nobody has used it for some
     /// time. Until the next call that makes a pool, `Pooler::pool_of` still returns its key.
     Retired(PoolId),

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod pool;
 pub mod pooler;
 pub mod recovery;
+pub mod sample;
 pub mod server;
 pub mod session;
 pub mod sql;

@@ -18,6 +18,7 @@ use crate::pool::shared::SharedPool;
 use crate::pool::stats::{ClientSnapshot, PoolSnapshot, PoolStats, ServerSnapshot};
 use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers, yielding};
 use crate::recovery::DisconnectOutcome;
+use crate::sample::Sample;
 use crate::server::Server;
 use crate::server::credential::{self, CredentialEvent};
 use crate::server::life::{self, DialFailure, Dialed};
@@ -94,6 +95,20 @@ impl Pooler {
     /// this after each call that takes `&mut self`, and does the actions in their order.
     pub fn poll_actions(&mut self, out: &mut Vec<Action>) {
         self.core.actions.take(out);
+        if self.core.tables.sampler.has_any() {
+            out.push(Action::Trace);
+        }
+    }
+
+    /// Chooses this part of the transactions and logins to be traced, in millionths; none at first.
+    pub fn set_trace_ratio(&mut self, millionths: u32) {
+        self.core.tables.sampler.set_ratio(millionths);
+    }
+
+    /// Takes the transactions and logins that were chosen to be traced since the last call, at most
+    /// 64, the oldest first; after [`Action::Trace`].
+    pub fn take_samples(&mut self) -> Vec<Sample> {
+        self.core.tables.sampler.take()
     }
 
     // What clients and server connections send.

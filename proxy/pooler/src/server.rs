@@ -14,7 +14,7 @@ pub mod statements;
 mod timing;
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgimbal_wire::encode::TransactionStatus;
 
@@ -400,8 +400,9 @@ impl Server {
         self.state = ServerState::Idle(now);
     }
 
-    /// It serves a session from `now` on.
-    pub(crate) const fn link_to(&mut self, session: SessionId, now: Instant) {
+    /// It serves a session, which has waited for that long, from `now` on.
+    pub(crate) fn link_to(&mut self, session: SessionId, waited: Duration, now: Instant) {
+        self.timing.link(waited, now);
         self.state = ServerState::Linked(session, now);
     }
 

@@ -2,6 +2,7 @@
 //! sets of settings, and sets of reported settings, each kept once.
 
 use crate::ids::{PoolId, ServerId, WorkerId};
+use crate::sample::Sampler;
 use crate::server::prepared::{ParsedUnder, StatementKey, StatementTable};
 use crate::server::reported::ReportedTable;
 use crate::session::settings::{SettingsId, SettingsTable, is_looked_at_again};
@@ -21,6 +22,8 @@ pub(crate) struct Tables {
     pub(crate) denied: Option<(PoolId, Kinds)>,
     /// A server connection of this pool was closed because it would not take any settings.
     pub(crate) rejected: Option<PoolId>,
+    /// What is traced.
+    pub(crate) sampler: Sampler,
 }
 
 impl Tables {
@@ -35,6 +38,7 @@ impl Tables {
             probe_hint: None,
             denied: None,
             rejected: None,
+            sampler: Sampler::default(),
         }
     }
 

@@ -103,7 +103,7 @@ pub(super) async fn drain(
     if !is_stopped {
         cut_off(&workers, process).await;
     }
-    workers.end();
+    workers.end().await;
 }
 
 /// Clients go within this time.

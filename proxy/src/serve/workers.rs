@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use pgimbal_config::Config;
 use pgimbal_pooler::ids::WorkerId;
+use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, watch};
 
@@ -23,6 +25,7 @@ use crate::inherited::Inherited;
 use crate::names;
 use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
+use crate::telemetry::{Event, Telemetry, Traces};
 use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
 
@@ -61,6 +64,7 @@ pub(super) fn start_peers(
 pub(super) struct Workers {
     senders: Arc<[mpsc::UnboundedSender<Message>]>,
     threads: Vec<JoinHandle<()>>,
+    telemetry: Telemetry,
     collector: Collector,
     clusters: Clusters,
     credentials: CredentialManager,
@@ -75,23 +79,24 @@ pub(super) struct Workers {
 
 impl Workers {
     pub(super) fn start(
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
         facts: &Facts,
-        peers: Peers,
+        peers: &Peers,
     ) -> Result<Self, ServeError> {
+        let (mut telemetry, traces) = std::mem::take(&mut prepared.telemetry);
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         let (senders, askers, channels) = channels(count);
-        let (credentials, clusters) = follow(prepared, facts, &senders)?;
+        let (credentials, clusters) = follow(prepared, facts, &senders, &traces)?;
         let replicas = ReplicaBudget::start(
             &configs.subscribe(),
             &prepared.directory,
             &credentials,
             facts,
-            &peers,
+            peers,
         );
         let budgets = Arc::clone(prepared.directory.budgets());
         let collector = Collector::new(askers, Arc::clone(process))
@@ -110,18 +115,21 @@ impl Workers {
             console: Arc::clone(&console),
             clusters: clusters.clone(),
             cancel_keys: Arc::clone(&cancel_keys),
-            peers,
+            peers: peers.clone(),
             credentials: credentials.clone(),
+            traces,
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };
         let threads = spawn(&common, channels)?;
+        telemetry.begin(&collector);
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
         let facts = facts.clone();
         Ok(Self {
             senders,
             threads,
+            telemetry,
             collector,
             clusters,
             credentials,
@@ -222,8 +230,10 @@ impl Workers {
     }
 
     /// Ends all workers with whatever is connected.
-    pub(super) fn end(self) {
-        self.tell_all(|| Message::Stop);
+    pub(super) async fn end(self) {
+        // What workers have counted is asked of them for the last time.
+        self.telemetry.finish().await;
+        tell_all(&self.senders, || Message::Stop);
         for thread in self.threads {
             // A worker that panicked has said so.
             let _ = thread.join();
@@ -237,9 +247,13 @@ fn follow(
     prepared: &Prepared,
     facts: &Facts,
     senders: &Arc<[mpsc::UnboundedSender<Message>]>,
+    traces: &Traces,
 ) -> Result<(CredentialManager, Clusters), ServeError> {
-    let to_workers = Arc::clone(senders);
+    let (to_workers, traces) = (Arc::clone(senders), traces.clone());
     let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
+        if matches!(event, CredentialEvent::Rotated) {
+            traces.send(Event::Rotated { user: Arc::clone(role), at: SystemTime::now() });
+        }
         tell_all(&to_workers, || Message::Credential {
             role: Arc::clone(role),
             event: event.clone(),

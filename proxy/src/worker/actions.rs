@@ -10,6 +10,7 @@ use pgimbal_pooler::sql::Kinds;
 use super::shared::Worker;
 use super::state::State;
 use super::{idle_servers, migration, pools, server_task};
+use crate::telemetry::Event;
 
 /// Performs every action that the core has ordered, also those that come up meanwhile, and then
 /// shortens the timers' pause to what the core wants. Must be called without the state borrowed. A
@@ -46,7 +47,19 @@ fn run(worker: &Rc<Worker>, action: Action) {
         }
         Action::QuestionDenied(pool, kinds) => log_denied(&worker.state(), pool, kinds),
         Action::ConnectionRejected(pool) => log_rejected(&worker.state(), pool),
+        Action::Trace => trace(worker),
         Action::Retired(pool) => pools::forget(&worker.state(), pool),
+    }
+}
+
+/// Sends the transactions and logins that the core has chosen to be traced.
+fn trace(worker: &Worker) {
+    let samples = worker.state_mut().pooler.take_samples();
+    let state = worker.state();
+    for sample in samples {
+        let key = state.pooler.pool_of(sample.pool).key();
+        let (database, user) = (key.database.clone(), key.user.clone());
+        worker.common().traces.send(Event::Sampled { database, user, sample });
     }
 }
 

@@ -20,6 +20,7 @@ use crate::credentials::CredentialManager;
 use crate::directory::PoolDirectory;
 use crate::login::CurrentLoginContext;
 use crate::peers::Peers;
+use crate::telemetry::Traces;
 use crate::topology::Clusters;
 
 /// Everything that all workers share; each gets a clone at its start.
@@ -45,6 +46,8 @@ pub struct Common {
     pub peers: Peers,
     /// The handle to the task that knows all passwords that rotate; idle when none does.
     pub credentials: CredentialManager,
+    /// The way to the task that sends traces; it leads nowhere unless they are sent.
+    pub traces: Traces,
     /// The TCP options that accepted sockets inherit from their listener, so that they need not be
     /// set.
     pub inherited_tcp: TcpConfig,
@@ -67,8 +70,9 @@ pub(super) struct Worker {
 impl Worker {
     /// Makes worker `id` with empty state.
     pub(super) fn new(id: WorkerId, common: Common) -> Self {
-        let state =
+        let mut state =
             State::new(id, common.workers.len() as u16, common.key, Arc::clone(&common.directory));
+        state.pooler.set_trace_ratio(common.traces.millionths());
         Self {
             id,
             state: RefCell::new(state),

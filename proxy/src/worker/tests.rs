@@ -58,6 +58,7 @@ fn worker() -> Rc<Worker> {
         peers: Default::default(),
         cancel_keys: Arc::default(),
         credentials: crate::credentials::CredentialManager::idle(),
+        traces: Default::default(),
         inherited_tcp: config.clients.tcp.clone(),
         key: StatementKey([0; 16]),
     };

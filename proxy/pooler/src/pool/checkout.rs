@@ -177,7 +177,7 @@ fn link(core: &mut Core, session: SessionId, server: ServerId, waited: Duration,
     let linked = (core.sessions.get_mut(session), core.servers.get_mut(server));
     if let (Some(session), Some(server)) = linked {
         session.link_to(server.id(), server.pool());
-        server.link_to(session.id(), now);
+        server.link_to(session.id(), waited, now);
         core.pools[server.pool()].stats_mut().waits.record(waited);
     }
 }

@@ -15,6 +15,7 @@ use crate::ids::{PoolId, SessionId};
 use crate::plan::Plan;
 use crate::pool::shared::Welcome;
 use crate::pool::{Pool, dial};
+use crate::sample::{Sample, Sampled};
 use crate::server::Server;
 use crate::server::reported::{NamedValue, Reported};
 use crate::session::settings::{ClientSettings, Setting, SettingsId, normalize_startup};
@@ -135,7 +136,7 @@ fn welcome(
     setup::know_reported(session, &known);
     let mut out = Vec::with_capacity(512);
     write_greeting(session, &known, &mut out);
-    count_login(session, pool, now);
+    count_login(session, pool, &mut core.tables, now);
     Greeting::Ready(out)
 }
 
@@ -212,14 +213,19 @@ pub(crate) fn greet_tried(
     pool.shared().keep_tried(&asked, spelled, server.reported());
     setup::know_reported(session, &Rc::clone(server.reported()));
     plan.make_for_session(session.id, |out| write_greeting(session, server.reported(), out));
-    count_login(session, pool, now);
+    count_login(session, pool, tables, now);
 }
 
 /// Counts a login that has ended with the greeting.
-fn count_login(session: &Session, pool: &mut Pool, now: Instant) {
+fn count_login(session: &Session, pool: &mut Pool, tables: &mut Tables, now: Instant) {
+    let (began, ended) = (session.came_at, now);
     let stats = pool.stats_mut();
     stats.client_logins += 1;
-    stats.login_times.record(now - session.came_at);
+    stats.login_times.record(ended - began);
+    if tables.sampler.chooses() {
+        let (pool, what) = (pool.id(), Sampled::Login);
+        tables.sampler.keep(Sample { pool, what, wait: None, began, ended });
+    }
 }
 
 /// Ends a login with a server's error.

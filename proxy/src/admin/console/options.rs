@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgimbal_config::{
     ClientConfig, Config, CredentialConfig, MaxPinned, PeersConfig, PoolConfig, Secret, ServerTls,
-    StoreConfig,
+    StoreConfig, TelemetryConfig,
 };
 
 use super::answer::{Cell, Column, Row, text};
@@ -39,6 +39,9 @@ const NEED_RESTART: &[&str] = &[
     "peers.addresses",
     "peers.replica_name",
     "peers.peer_id",
+    "telemetry.otlp_endpoint",
+    "telemetry.otlp_interval",
+    "telemetry.trace_ratio",
     "max_replicas",
     "store.kind",
     "store.file",
@@ -71,6 +74,7 @@ fn options(config: &Config) -> Vec<(String, String)> {
     list.extend(server_tls(&config.server_tls));
     list.extend(peers(&config.peers));
     list.extend(store(&config.store));
+    list.extend(telemetry(&config.telemetry));
     list.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -205,6 +209,15 @@ fn peers(peers: &PeersConfig) -> Options<5> {
         ("peers.addresses", list(&peers.addresses)),
         ("peers.replica_name", peers.replica_name.clone().unwrap_or_default()),
         ("peers.peer_id", peers.peer_id.map_or_else(String::new, |id| id.to_string())),
+    ]
+}
+
+fn telemetry(telemetry: &TelemetryConfig) -> Options<3> {
+    let ratio = f64::from(telemetry.trace_millionths) / 1e6;
+    [
+        ("telemetry.otlp_endpoint", telemetry.otlp_endpoint.clone().unwrap_or_default()),
+        ("telemetry.otlp_interval", span(telemetry.otlp_interval)),
+        ("telemetry.trace_ratio", ratio.to_string()),
     ]
 }
 

@@ -12,9 +12,9 @@ use crate::credentials::{CredentialStatus, CredentialsStatus};
 use crate::topology::ClusterStatus;
 
 /// A page read back as Prometheus reads it: every sample by its family and labels.
-type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
+pub(super) type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
 
-fn read_back(page: &str) -> Samples {
+pub(super) fn read_back(page: &str) -> Samples {
     let mut samples = Samples::new();
     let mut families = HashSet::new();
     for line in page.lines().filter(|line| !line.is_empty()) {
@@ -61,7 +61,7 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
     PoolSnapshot { database: database.into(), user: user.into(), ..Default::default() }
 }
 
-fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
+pub(super) fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     let process = Arc::new(ProcessStats::new(SystemTime::UNIX_EPOCH + Duration::from_secs(9), 50));
     process.login(LoginResult::Timeout);
     process.enter(Phase::Serving);
@@ -80,6 +80,25 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
         process: process.snapshot(),
         clusters: vec![],
     }
+}
+
+/// A snapshot with something in most families.
+#[cfg(feature = "otlp")]
+pub(super) fn full_snapshot() -> Snapshot {
+    let mut one = pool("shop", r"a\b\\c");
+    one.clients_active = 3;
+    one.longest_wait = Duration::from_millis(1500);
+    one.pinned.insert("listen", 2);
+    one.stats.transactions = 7;
+    one.stats.held_nanos = 2_500_000_000;
+    one.stats.error(SqlState::QUERY_CANCELED);
+    let mut credentials =
+        CredentialsStatus { users: vec![CredentialStatus::example()], ..Default::default() };
+    credentials.fetches.results.insert(("vault", "sealed"), 3);
+    credentials.fetches.count = 3;
+    credentials.fetches.time = Duration::from_millis(1500);
+    let clusters = vec![ClusterStatus::example()];
+    Snapshot { credentials, clusters, ..snapshot(vec![one]) }
 }
 
 fn sample(samples: &Samples, name: &str, labels: &[(&str, &str)]) -> f64 {

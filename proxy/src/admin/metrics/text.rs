@@ -9,11 +9,21 @@ use crate::credentials::FetchCounts;
 use pgimbal_pooler::pool::histogram::Histogram;
 use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats};
 
-const NANOS: f64 = 1e9;
+/// Nanoseconds in a second.
+pub(super) const NANOS: f64 = 1e9;
+
+/// The counter of the time for which clients held server connections: name and meaning.
+pub(super) const HELD: (&str, &str) =
+    ("pgimbal_server_held_seconds_total", "Time that clients held server connections.");
+
+/// The summary of the time that fetches of passwords took: name and meaning.
+pub(super) const FETCHES: (&str, &str) =
+    ("pgimbal_credential_fetch_seconds", "Time that questions to sources of passwords took.");
 
 type Times = (&'static str, &'static str, fn(&PoolStats) -> &Histogram);
 
-const TIMES: &[Times] = &[
+/// The histograms of pools: name, meaning, and what they are of.
+pub(super) const TIMES: &[Times] = &[
     (
         "pgimbal_transaction_seconds",
         "Time of transactions, from the first message that is sent to the server.",
@@ -64,27 +74,27 @@ fn histogram(page: &mut String, name: &str, labels: &str, times: &Histogram) {
 
 /// Appends the counter of the time for which clients held server connections.
 pub(super) fn held(page: &mut String, pools: &[PoolSnapshot]) {
-    const NAME: &str = "pgimbal_server_held_seconds_total";
     if pools.is_empty() {
         return;
     }
-    head(page, NAME, "counter", "Time that clients held server connections.");
+    let (name, help) = HELD;
+    head(page, name, "counter", help);
     for pool in pools {
         let seconds = pool.stats.held_nanos as f64 / NANOS;
-        line(page, format_args!("{NAME}{{{}}} {seconds}", labels(pool)));
+        line(page, format_args!("{name}{{{}}} {seconds}", labels(pool)));
     }
     page.push('\n');
 }
 
 /// Appends the summary of the time that fetches from sources of passwords took.
 pub(super) fn fetches(page: &mut String, fetches: &FetchCounts) {
-    const NAME: &str = "pgimbal_credential_fetch_seconds";
     if fetches.count == 0 {
         return;
     }
-    head(page, NAME, "summary", "Time that questions to sources of passwords took.");
-    line(page, format_args!("{NAME}_sum {}", fetches.time.as_secs_f64()));
-    line(page, format_args!("{NAME}_count {}", fetches.count));
+    let (name, help) = FETCHES;
+    head(page, name, "summary", help);
+    line(page, format_args!("{name}_sum {}", fetches.time.as_secs_f64()));
+    line(page, format_args!("{name}_count {}", fetches.count));
     page.push('\n');
 }
 

@@ -8,6 +8,7 @@ use super::turn::{Forwarding, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::proof::Rerun;
+use crate::sample::{Sample, Sampled};
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::prepared::write_server_name;
 use crate::server::restore::Restore;
@@ -91,8 +92,13 @@ pub(super) fn count(turn: &mut ServerTurn<'_>) {
     let took = turn.server.timing.end_query(turn.now);
     turn.pool.stats_mut().query_times.record(took);
     if turn.server.status == TransactionStatus::Idle {
-        let took = turn.server.timing.end_transaction(turn.now);
-        turn.pool.count_transaction(took);
+        let (began, ended) = (turn.server.timing.end_transaction(turn.now), turn.now);
+        turn.pool.count_transaction(ended - began);
+        let wait = turn.server.timing.take_wait();
+        if turn.tables.sampler.chooses() {
+            let (pool, what) = (turn.pool.id(), Sampled::Transaction);
+            turn.tables.sampler.keep(Sample { pool, what, wait, began, ended });
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgimbal_wire::error::SqlState;
 
+use crate::action::Action;
 use crate::cancel::CancelKey;
 use crate::ids::{ServerId, SessionId};
 use crate::plan::{HOLD_LIMIT, Piece, Plan, Stop};
@@ -14,6 +15,7 @@ use crate::pool::checkout::Checkout;
 use crate::pool::histogram::Histogram;
 use crate::pooler::Pooler;
 use crate::recovery::DisconnectOutcome;
+use crate::sample::{Sample, Sampled};
 use crate::session::arrival::Greeting;
 use crate::session::{Link, Phase, Presence, dismissal};
 use crate::tests::Fixture;
@@ -423,4 +425,42 @@ fn a_login_takes_from_the_startup_packet_to_the_greeting() {
     let greeting = pooler.greet(session, &[], proven_at + Duration::from_millis(12));
     assert!(matches!(greeting, Greeting::Ready(_)), "{greeting:?}");
     assert_eq!(counted(&pooler.pool_of(pool).stats().login_times), (2, 42));
+}
+
+#[test]
+fn a_transaction_that_is_traced_has_the_wait_before_it() {
+    let Fixture { mut pooler, pool, server, sessions: [one, other], mut now } =
+        Fixture::<2>::new(|_| {});
+    pooler.core().pools[pool].shared().database.facts.learn(false, false, now);
+    assert_eq!(pooler.take_samples(), [], "nothing is traced unless it is asked for");
+    pooler.set_trace_ratio(1_000_000);
+    assert_eq!(pooler.checkout(one, now), Checkout::Linked(server));
+    assert_eq!(pooler.checkout(other, now), Checkout::Waiting);
+    let asked = now;
+    now += Duration::from_millis(40);
+    pooler.checkin(server, now);
+    let linked = now;
+    let mut plan = Plan::default();
+    let runs = |pooler: &mut Pooler, plan: &mut Plan, now: Instant| {
+        let text = query("select 'a'");
+        let processed = pooler.handle_client_bytes(other, now, &text, plan);
+        assert_eq!(processed.taken as usize, text.len());
+        let ended = now + Duration::from_millis(7);
+        let answer = rows("a");
+        let processed = pooler.handle_server_bytes(server, ended, &answer, plan);
+        assert_eq!((processed.taken as usize, processed.stop), (answer.len(), Stop::Checkin));
+        let mut actions = Vec::new();
+        pooler.poll_actions(&mut actions);
+        assert!(actions.contains(&Action::Trace), "{actions:?}");
+        (pooler.take_samples(), ended)
+    };
+    let began = linked + Duration::from_millis(1);
+    let (samples, ended) = runs(&mut pooler, &mut plan, began);
+    let sample =
+        |wait, began, ended| Sample { pool, what: Sampled::Transaction, wait, began, ended };
+    assert_eq!(samples, [sample(Some((asked, linked)), began, ended)]);
+    // The client has kept the connection: nobody has waited before this one.
+    let began = ended + Duration::from_secs(1);
+    let (samples, ended) = runs(&mut pooler, &mut plan, began);
+    assert_eq!(samples, [sample(None, began, ended)]);
 }
