@@ -62,6 +62,9 @@ impl Scene {
         let config = Config::before_cluster(&cluster)
             .set("auth_type", "\"scram-sha-256\"")
             .set("max_replicas", 4)
+            // Longer than a busy machine lets Prometheus take to see it.
+            .set("query_wait_timeout", "\"10min\"")
+            .cluster("failover_hold", "\"10min\"")
             .client_tls(&Certificates::new(), "allow")
             .tables("[databases.app_ro]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"")
             .tables("[databases.pins]\ncluster = \"c\"\ndbname = \"app\"")
@@ -384,6 +387,11 @@ fn fail_over(scene: &mut Scene, rest: f64) {
         ("Writable", "{{cluster}}", C, Exactly(0.0)),
         ("Clusters without a primary", "clusters", &[], Exactly(1.0)),
     ]);
+    eventually("the alert is on its way", SOON * 4, || {
+        let alerts = scene.prometheus.at("ALERTS{cluster=\"c\"}", now());
+        let labels = [("alertname", "PgimbalNotWritable"), ("severity", "critical")];
+        find(&alerts, &labels) == Some(1.0)
+    });
     clients.iter_mut().for_each(|client| client.start_query("select 1"));
     scene.wait_until_it_shows(&[("Clients", "waiting", &[], Exactly(2.0))]);
     scene.cluster.nodes[1].promote();
