@@ -21,14 +21,14 @@ use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::accept::{self, BindError, Bound, Listeners};
+use crate::accept::{self, Accepting, BindError, Bound, Listeners};
 use crate::admin::collect::{CertificateEnd, Phase, ProcessStats};
 use crate::admin::console::{Control, ControlRequest, Pace, ReloadRefused};
 use crate::directory::PoolDirectory;
 use crate::facts::{self, Facts};
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
-use crate::peers::PeersError;
+use crate::peers::{Peers, PeersError};
 use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
@@ -197,17 +197,10 @@ impl Prepared {
             http.serve()?;
         }
         let places = listeners.places().join(", ");
-        // The first clients need the passwords.
-        if signals.until_shutdown(workers.credentials().ready()).await.is_none() {
+        let prepared = self.prepare_for_clients(&workers, &inherited);
+        if signals.until_shutdown(prepared).await.is_none() {
             listeners.abandon();
             workers.end().await;
-            return Ok(());
-        }
-        if !inherited.is_take_over()
-            && signals.until_shutdown(self.await_slot(&workers)).await.is_none()
-        {
-            listeners.abandon();
-            workers.end();
             return Ok(());
         }
         let mut accepting = listeners.serve(&workers.accept_context(&process))?;
@@ -224,11 +217,7 @@ impl Prepared {
         process.enter(Phase::Draining);
         peers.set_ready(false);
         if ending == Ending::TakenOver {
-            if let Err(error) = peers.leave_port() {
-                tracing::warn!(%error, "peers.listen is not left to the new process");
-            }
-            http.end().await;
-            accepting.leave();
+            leave_ports(&peers, &mut http, &mut accepting).await;
         } else {
             service_manager::stopping();
         }
@@ -242,10 +231,13 @@ impl Prepared {
         Ok(())
     }
 
-    /// Waits until a replica that drains has left its slot of the budget, if this one has none. In
-    /// a rolling update of Kubernetes the next pod is begun when the last one begins to drain.
-    async fn await_slot(&self, workers: &Workers) {
-        if let Some(replicas) = workers.replicas() {
+    /// Waits for what the first clients need: passwords, and connections to servers. A replica
+    /// without a slot of the budget waits until one that drains has left its own: in a rolling
+    /// update of Kubernetes the next pod is begun when the last one begins to drain. A process that
+    /// takes over waits for none.
+    async fn prepare_for_clients(&self, workers: &Workers, inherited: &Inherited) {
+        workers.credentials().ready().await;
+        if let Some(replicas) = workers.replicas().filter(|_| !inherited.is_take_over()) {
             let drain = self.config.drain_delay + self.config.shutdown_grace;
             replicas.await_slot(drain + SLOT_LEFT_WITHIN).await;
         }
@@ -496,6 +488,15 @@ fn to_pass_on<'a>(
         passed_on.push((listener.try_clone()?.into(), SocketFile::Foreign));
     }
     Ok(passed_on)
+}
+
+/// Leaves all ports to the process that has taken over.
+async fn leave_ports(peers: &Peers, http: &mut Http, accepting: &mut Accepting) {
+    if let Err(error) = peers.leave_port() {
+        tracing::warn!(%error, "peers.listen is not left to the new process");
+    }
+    http.end().await;
+    accepting.leave();
 }
 
 /// Tells the process before this one, and the service manager, that this one serves.
