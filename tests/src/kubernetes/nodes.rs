@@ -155,7 +155,7 @@ impl Nodes {
     pub fn kubectl(&self, words: &[&str]) -> Finished {
         let mut command = undisturbed(program("kubectl"));
         command.args(words).env("HOME", &*self.directory).env("KUBECONFIG", self.kubeconfig());
-        program::run(&mut command, SOON * 8)
+        program::run(&mut command, SOON * 16)
     }
 
     /// A kubeconfig of the user who may do everything.
