@@ -50,6 +50,23 @@ impl ServerBudget {
         usable.saturating_sub(self.foreign).max(1)
     }
 
+    /// Returns how many connections of pools one of `replicas` may have of `all` those that all may
+    /// have together. Where there are several, each has one that looks whose connections are there.
+    #[must_use]
+    pub fn of_pools(&self, all: u32, replicas: u32) -> u32 {
+        (all / replicas.max(1)).saturating_sub(self.reserved_of(replicas))
+    }
+
+    /// Returns the least number that leaves each of `replicas` one connection for pools.
+    #[must_use]
+    pub fn least(&self, replicas: u32) -> u32 {
+        replicas.max(1).saturating_mul(self.reserved_of(replicas).saturating_add(1))
+    }
+
+    const fn reserved_of(&self, replicas: u32) -> u32 {
+        self.reserved.saturating_add((replicas > 1) as u32)
+    }
+
     /// Adds a database or cluster that leads to the server.
     pub(crate) fn add(&mut self, limit: ServerLimit, foreign: u32, reserved: u32) {
         use ServerLimit::{Auto, Connections, Off};
@@ -93,5 +110,15 @@ mod tests {
         assert_eq!(budget.of_settings(100, 3), 82);
         assert_eq!(budget.of_settings(8, 3), 1);
         assert_eq!(budget.of_settings(u32::MAX, 0), 4_080_218_930 - 10);
+    }
+
+    #[test]
+    fn each_replica_has_its_part_less_what_belongs_to_no_pool() {
+        let plain = ServerBudget::default();
+        assert_eq!((plain.of_pools(9, 1), plain.of_pools(9, 3)), (9, 2));
+        assert_eq!((plain.least(1), plain.least(4)), (1, 8));
+        let of_cluster = ServerBudget { reserved: 1, ..plain };
+        assert_eq!((of_cluster.of_pools(9, 1), of_cluster.of_pools(9, 3)), (8, 1));
+        assert_eq!((of_cluster.least(1), of_cluster.least(4)), (2, 12));
     }
 }

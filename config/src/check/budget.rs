@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::findings::Findings;
-use crate::budget::ServerLimit;
+use crate::budget::{ServerBudget, ServerLimit};
 use crate::config::{Config, WILDCARD};
 use crate::pool::{DatabaseConfig, ResolvedPool};
 use crate::words::StoreKind;
@@ -15,11 +15,24 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
                      stands there: set store.kind";
         found.add("max_replicas", Some(config.max_replicas.to_string()), cause);
     }
-    for (name, cluster) in &config.clusters {
-        if cluster.max_server_connections == ServerLimit::Connections(1) {
-            let cause = "the prober has one, so that none is left for clients: at least 2";
-            let key = format!("clusters.{name}.max_server_connections");
-            found.add(&key, Some("1".to_owned()), cause);
+    let plain = config.databases.iter().filter(|(_, database)| database.cluster.is_none());
+    let plain = plain.map(|(name, it)| (format!("databases.{name}"), it.max_server_connections, 0));
+    let clusters = config.clusters.iter();
+    let clusters =
+        clusters.map(|(name, it)| (format!("clusters.{name}"), it.max_server_connections, 1));
+    for (section, limit, reserved) in plain.chain(clusters) {
+        let ServerLimit::Connections(limit) = limit else { continue };
+        let least = ServerBudget { reserved, ..ServerBudget::default() }.least(config.max_replicas);
+        if limit < least {
+            let each = match (config.max_replicas > 1, reserved) {
+                (true, 0) => "each replica has one that looks whose connections are there",
+                (true, _) => {
+                    "each replica has one that looks whose connections are there, and a prober"
+                }
+                (false, _) => "the prober has one",
+            };
+            let cause = format!("{each}, so that none is left for clients: at least {least}");
+            found.add(&format!("{section}.max_server_connections"), Some(limit.to_string()), cause);
         }
     }
     for (server, (key, share, wanted)) in least(config) {
@@ -56,8 +69,7 @@ fn least(config: &Config) -> BTreeMap<String, (String, u64, u64)> {
                 Some(cluster) => format!("clusters.{}", cluster.name),
                 None => format!("databases.{}", limited(config, &pool).unwrap_or(database)),
             };
-            let share = limit / config.max_replicas.max(1);
-            let share = u64::from(share.saturating_sub(pool.server_budget.reserved));
+            let share = u64::from(pool.server_budget.of_pools(limit, config.max_replicas));
             let server = match &pool.cluster {
                 Some(cluster) => format!("each node of {}", cluster.name),
                 None => format!("{}:{}", pool.host, pool.port),

@@ -148,9 +148,21 @@ fn budgets() {
     accepted(&database("max_server_connections = 'off'\nmin_pool_size = 5"));
     refused(&database("max_server_connections = 0"), key, "1");
     refused("max_replicas = 2", "max_replicas", "store.kind");
+    let four = "max_replicas = 4\nstate_dir = '/tmp'\n[store]\nkind = 'file'\n";
+    let limit = |limit| format!("{four}[databases.x]\nmax_server_connections = {limit}");
+    refused(&limit(7), key, "at least 8");
+    accepted(&limit(8));
+    let limit = |limit| {
+        format!(
+            "{four}[databases.x]\ncluster = 'c'\n[clusters.c]\nmax_server_connections = {limit}\n\
+                 probe_user = 'ann'\n[clusters.c.nodes.n]\nhost = 'n'"
+        )
+    };
+    refused(&limit(11), "clusters.c.max_server_connections", "at least 12");
+    accepted(&limit(12));
     let shared = "max_replicas = 2\nstate_dir = '/tmp'\n[store]\nkind = 'file'\n";
     let pool = "[databases.x]\nmax_server_connections = 9\nmin_pool_size = 5";
-    refused(&format!("{shared}{pool}"), key, "4");
+    refused(&format!("{shared}{pool}"), key, "3");
 }
 
 #[test]

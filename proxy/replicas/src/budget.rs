@@ -7,8 +7,9 @@
 //! idle, or when their owner wants them and one comes free; nobody takes them away.
 //!
 //! A replica that is silent may be dead, or on the other side of a partition and alive. Its slot,
-//! and what it has borrowed, are free when the server itself shows no process of it for
-//! [`SWEEP_AFTER`]. A living replica therefore uses tokens only while the server shows one of its
+//! and what it has borrowed, are free when the servers themselves show no process of it for
+//! [`SWEEP_AFTER`]. A server that nobody could look at for as long does not delay that, but there
+//! the tokens wait for the proof, and it is a stricter one. A living replica therefore uses tokens only while the server shows one of its
 //! processes, or within [`GRACE`] after that; then it has the store confirm that its slot is still
 //! its own.
 //!
@@ -25,13 +26,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::InstanceId;
+use evidence::Proof;
 pub use evidence::{CLAIM_WITHIN, GRACE, SWEEP_AFTER};
 use message::{Message, NodeMessage};
 use node::NodeBudget;
-use slots::{Holding, Slots, Tenure};
+use slots::{Holding, Proven, Slots, Tenure};
 
 /// How many connections a replica may have to a server whose tokens it cannot use, from the margin
-/// that the budget leaves: enough to serve somebody.
+/// that the budget leaves: enough to serve somebody. It is one more than those that belong to no
+/// pool, where these are more than one.
 pub const BARE: u32 = 2;
 
 /// A replica that was not heard for this long is silent; it speaks every second.
@@ -42,6 +45,13 @@ const SPEAK_EVERY: Duration = Duration::from_secs(1);
 
 /// How many replicas are listened to: all holders, and as many that have no slot.
 const MAX_PEERS: usize = 2 * slots::MAX_SLOTS as usize;
+
+/// How long a slot was held by whom has met every server that silent holders before may have used.
+const LONG: Duration = evidence::DOUBTED_FOR;
+
+/// How many servers are known. Others have no tokens: a replica has [`BARE`] connections there.
+/// Those that are gone are kept only while it matters what was lent there.
+const MAX_NODES: usize = 1024;
 
 /// The budget as one replica sees it: which slot it holds, what it has lent and borrowed.
 ///
@@ -54,6 +64,11 @@ pub struct Budget {
     of: u16,
     slots: Slots,
     held: Option<Holding>,
+    /// Since when the slot is held.
+    held_since: Option<Instant>,
+    course: Course,
+    /// The document had no slots when this replica decided to take its own.
+    found_empty: bool,
     /// The slot's counter that this replica has tried to write, and since when.
     writing: Option<(u64, Instant)>,
     /// When the slot was last known to be this replica's.
@@ -66,22 +81,51 @@ pub struct Budget {
     speak_at: Option<Instant>,
 }
 
+/// What a replica has in mind with its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// It has one, or wants one.
+    Stays,
+    /// It gives the slot back. Nothing leaves it any more that the store would not know of: from
+    /// the decision what to write until the store has it, lost answers included, nothing is lent.
+    Leaves,
+}
+
 /// Another replica that was heard.
 #[derive(Debug)]
 struct Peer {
     serial: u64,
     heard_at: Instant,
+    tenure: Option<Tenure>,
+    /// It has said something, or that there is nothing to say, of every server to this possession,
+    /// and of none that is not known here.
+    has_told: Option<Tenure>,
     pids: BTreeMap<Box<str>, BTreeSet<u32>>,
+}
+
+/// What this replica has at one server, and wants there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Its connections, those being opened included, and those that are only reserved.
+    pub used: u32,
+    /// Those of them that belong to no pool: they are neither lent nor closed for others.
+    pub reserved: u32,
+    /// How many more it could use.
+    pub waiting: u32,
 }
 
 /// What this replica may do at one server now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// How many connections it may have, those being opened included; what is open beyond stays.
+    /// How many connections it may have, those being opened included. What is open beyond stays,
+    /// unless it is to be closed.
     pub limit: u32,
-    /// How many of its connections it is to close as soon as they are idle: another replica wants
-    /// the tokens back, or there are fewer of them than there were.
+    /// How many of its connections it is to close as soon as they are released or idle: another
+    /// replica wants the tokens back, or there are fewer of them than there were.
     pub reclaim: u32,
+    /// How many tokens others could use that have none of their own left: connections that nobody
+    /// has used for a while are better closed.
+    pub lendable: u32,
 }
 
 /// Why a replica can or cannot use tokens at a server.
@@ -125,6 +169,9 @@ impl Budget {
             of: of.clamp(1, slots::MAX_SLOTS),
             slots: Slots::default(),
             held: None,
+            held_since: None,
+            course: Course::Stays,
+            found_empty: false,
             writing: None,
             confirmed_at: None,
             known: BTreeMap::new(),
@@ -136,30 +183,59 @@ impl Budget {
     }
 
     /// Takes in how many connections all replicas together may have to a server. A server that is
-    /// not known yet is added.
+    /// not known yet is added, unless there are too many.
     pub fn handle_total(&mut self, node: &str, total: u32, now: Instant) {
         if !self.nodes.contains_key(node) {
-            let mut budget = NodeBudget::default();
+            if self.nodes.len() >= MAX_NODES {
+                return;
+            }
+            let mut budget = NodeBudget::new(now);
             if let Some(held) = self.held {
                 let others = self.others().map(|holding| (holding.tenure, !held.even));
-                budget.begin(now, held.after_sweep, others, 0);
+                // Those who had the slot before had nothing at a server that came later.
+                let lately = |since| now.saturating_duration_since(since) < SWEEP_AFTER;
+                let unproven = match self.held_since.is_some_and(lately) {
+                    true => self.proof_of(held, node),
+                    false => held.after_sweep.then_some(Proof::Usual),
+                };
+                budget.begin(now, unproven, others, std::iter::empty());
                 self.confirmed_at.into_iter().for_each(|at| budget.note_alive(at));
             }
             self.nodes.insert(node.into(), budget);
         }
         if let Some(budget) = self.nodes.get_mut(node) {
             budget.total = total;
-            budget.is_gone = false;
+            if std::mem::take(&mut budget.is_gone) {
+                budget.known_since = Some(now);
+            }
         }
     }
 
-    /// Notes that the configuration no longer has a server: nothing is lent there, and what is
-    /// borrowed goes back.
+    /// Notes that the configuration no longer has a server: nothing is lent there, what is borrowed
+    /// goes back, and nobody waits for it to be looked at. It is forgotten when nothing is used
+    /// there any more.
     pub fn handle_gone(&mut self, node: &str) {
-        if let Some(budget) = self.nodes.get_mut(node) {
+        if let Some(budget) = self.nodes.get_mut(node).filter(|budget| !budget.is_gone) {
             budget.total = 0;
             budget.is_gone = true;
+            budget.evidence = evidence::Evidence::default();
         }
+    }
+
+    /// What a server is to show before the tokens of a slot can be used there; `None` if nothing.
+    fn proof_of(&self, held: Holding, node: &str) -> Option<Proof> {
+        match (held.after_sweep, held.tenure.since) {
+            (true, _) if self.slots.is_proven(held.tenure.slot, node) => None,
+            (true, _) => Some(self.proof_of_end(held.tenure.slot, node)),
+            // Or the document was lost.
+            (false, 1) if self.found_empty => Some(Proof::Glance),
+            (false, _) => None,
+        }
+    }
+
+    /// What a server is to show of somebody who held a slot.
+    fn proof_of_end(&self, slot: u16, node: &str) -> Proof {
+        if self.slots.was_clean(slot, node) { Proof::Usual } else { Proof::Strict }
     }
 
     /// Takes in slots from the store: read from it, written to it, or told by a peer that has them
@@ -170,29 +246,36 @@ impl Budget {
         let holding = self.slots.holding_of(self.me).filter(|holding| !holding.contested);
         let after: BTreeSet<Tenure> = self.others().map(|holding| holding.tenure).collect();
         self.note_known(now);
-        if before != after {
+        if !after.is_subset(&before) {
             self.nodes.values_mut().for_each(|node| node.evidence.forget_foreign());
         }
-        match (std::mem::replace(&mut self.held, holding), holding) {
+        let old = std::mem::replace(&mut self.held, holding);
+        let mut nodes = std::mem::take(&mut self.nodes);
+        match (old, holding) {
             (_, None) => {
-                self.confirmed_at = None;
-                self.nodes.values_mut().for_each(NodeBudget::end);
+                (self.confirmed_at, self.held_since) = (None, None);
+                nodes.values_mut().for_each(NodeBudget::end);
             }
             (Some(old), Some(new)) if old.tenure == new.tenure => {
-                for node in self.nodes.values_mut() {
-                    before.difference(&after).for_each(|gone| node.close_account(*gone, now));
+                for (name, node) in &mut nodes {
+                    for gone in before.difference(&after) {
+                        node.close_account(*gone, self.proof_of_end(gone.slot, name), now);
+                    }
                     after.difference(&before).for_each(|new| node.open_account(*new));
                 }
             }
             (_, Some(new)) => {
-                let gone = before.difference(&after).count();
-                for node in self.nodes.values_mut() {
+                self.held_since = Some(now);
+                for (name, node) in &mut nodes {
                     let asks = |other: &Tenure| !new.even && before.contains(other);
                     let others = after.iter().map(|other| (*other, asks(other)));
-                    node.begin(now, new.after_sweep, others, if new.even { 0 } else { gone });
+                    let gone = before.difference(&after).filter(|_| !new.even);
+                    let gone = gone.map(|gone| self.proof_of_end(gone.slot, name));
+                    node.begin(now, self.proof_of(new, name), others, gone);
                 }
             }
         }
+        self.nodes = nodes;
         self.confirm();
         if before != after {
             self.speak_at = None;
@@ -227,23 +310,27 @@ impl Budget {
         self.slots.holdings().filter(move |holding| holding.tenure.holder != me)
     }
 
-    /// Takes in what another replica says.
+    /// Takes in what another replica has said, which was heard at `now` or before.
     pub fn handle_message(&mut self, message: Message, now: Instant) {
-        let Message { from, serial, tenure, nodes } = message;
+        let Message { from, serial, tenure, knows, nodes } = message;
         if from == self.me || self.peers.get(&from).is_some_and(|peer| peer.serial >= serial) {
             return;
         }
         if !self.peers.contains_key(&from) && self.peers.len() >= MAX_PEERS {
             // Those who went long ago make room.
-            self.peers.retain(|_, peer| now - peer.heard_at < SWEEP_AFTER);
+            self.peers.retain(|_, peer| now.saturating_duration_since(peer.heard_at) < SWEEP_AFTER);
             if self.peers.len() >= MAX_PEERS {
                 return;
             }
         }
         let mine = self.held.map(|held| held.tenure);
         let mut pids = BTreeMap::new();
-        for (_, node) in self.nodes.iter_mut().filter(|(name, _)| !nodes.contains_key(*name)) {
-            tenure.into_iter().for_each(|tenure| node.read_nothing(tenure));
+        let knows_all = nodes.keys().all(|name| self.nodes.contains_key(name));
+        let has_told = mine.filter(|mine| knows_all && knows.contains(mine));
+        let unsaid = |name: &str| !nodes.contains_key(name);
+        for (_, node) in self.nodes.iter_mut().filter(|(name, _)| unsaid(name)) {
+            let knows_me = mine.is_some_and(|mine| knows.contains(&mine));
+            tenure.filter(|_| knows_me).into_iter().for_each(|tenure| node.read_nothing(tenure));
         }
         for (name, said) in nodes {
             let Some(node) = self.nodes.get_mut(&name) else { continue };
@@ -254,7 +341,7 @@ impl Budget {
             }
             pids.insert(name, said.pids);
         }
-        self.peers.insert(from, Peer { serial, heard_at: now, pids });
+        self.peers.insert(from, Peer { serial, heard_at: now, tenure, has_told, pids });
     }
 
     /// Takes in which processes of the deployment's roles a server shows, those of this replica,
@@ -269,32 +356,38 @@ impl Budget {
         now: Instant,
     ) {
         let all_heard = self.others().all(|holding| self.is_heard(holding.tenure.holder, now));
-        let mut claimed = mine.clone();
-        for peer in self.peers.values().filter(|peer| now - peer.heard_at < SILENT_AFTER) {
-            claimed.extend(peer.pids.get(name).into_iter().flatten());
+        let (mut claimed, mut overdrawn) = (mine.clone(), false);
+        for peer in self.peers.values().filter(|peer| peer.is_heard(now)) {
+            let Some(theirs) = peer.pids.get(name) else { continue };
+            // One that has lost its slot may not know it yet.
+            let holds = peer.tenure.is_some_and(|tenure| {
+                self.others().any(|holding| holding.tenure == tenure && !holding.contested)
+            });
+            overdrawn |= !holds && theirs.intersection(pids).count() > BARE as usize;
+            claimed.extend(theirs);
         }
         let Some(node) = self.nodes.get_mut(name) else { return };
-        node.evidence.look(at, pids, &claimed, all_heard);
+        node.evidence.look(at, pids, &claimed, all_heard, overdrawn);
         node.note_alive(at);
         node.note_evidence(now);
     }
 
-    /// Decides what this replica may do at a server, of which it uses `used` connections, those
-    /// being opened included, and could use `waiting` more. Tokens that it does not need leave it
-    /// here: until the limit is in force nobody may open a connection.
-    pub fn settle(&mut self, name: &str, used: u32, waiting: u32, now: Instant) -> Allowance {
+    /// Decides what this replica may do at a server, where it has and wants `demand`. Tokens that it
+    /// does not need leave it here: until the limit is in force nobody may open a connection.
+    pub fn settle(&mut self, name: &str, demand: Demand, now: Instant) -> Allowance {
         let heard: BTreeSet<InstanceId> = self
             .others()
             .map(|holding| holding.tenure.holder)
             .filter(|holder| self.is_heard(*holder, now))
             .collect();
+        let leaves = self.course == Course::Leaves;
         let Some(node) = self.nodes.get_mut(name) else {
-            return Allowance { limit: BARE, reclaim: 0 };
+            return Allowance { limit: if leaves { 0 } else { BARE }, reclaim: 0, lendable: 0 };
         };
         let share = self.held.map(|held| node.total / u32::from(held.of));
         let wanted = node.wants(share) > 0;
-        (node.used, node.waiting) = (used, waiting);
-        let (allowance, sent) = node.settle(share, BARE, now, |who| heard.contains(&who));
+        node.demand = Demand { waiting: if leaves { 0 } else { demand.waiting }, ..demand };
+        let (allowance, sent) = node.settle(share, leaves, now, |who| heard.contains(&who));
         if sent || wanted != (node.wants(share) > 0) {
             self.speak_at = None;
         }
@@ -302,7 +395,7 @@ impl Budget {
     }
 
     fn is_heard(&self, who: InstanceId, now: Instant) -> bool {
-        self.peers.get(&who).is_some_and(|peer| now - peer.heard_at < SILENT_AFTER)
+        self.peers.get(&who).is_some_and(|peer| peer.is_heard(now))
     }
 
     /// Returns what all peers are to be told at `now`: once a second, and at once when something
@@ -318,36 +411,55 @@ impl Budget {
         }
         self.speak_at = Some(now + SPEAK_EVERY);
         self.serial += 1;
+        self.nodes.retain(|_, node| !node.can_be_forgotten());
         let held = self.held;
-        let nodes = self.nodes.iter().map(|(name, node)| {
+        let nodes = self.nodes.iter().filter(|(_, node)| !node.is_quiet()).map(|(name, node)| {
             let balances = held.map_or_else(Vec::new, |held| {
                 node.balances(held.tenure, Some(node.total / u32::from(held.of)))
             });
             (name.clone(), NodeMessage { pids: pids(name), balances })
         });
         let tenure = held.map(|held| held.tenure);
-        Some(Message { from: self.me, serial: self.serial, tenure, nodes: nodes.collect() })
+        let (nodes, knows) = (nodes.collect(), self.others().map(|it| it.tenure).collect());
+        Some(Message { from: self.me, serial: self.serial, tenure, knows, nodes })
+    }
+
+    /// Begins to give the slot back, and everything that is borrowed. No connection of a pool is
+    /// open any more, and none is opened from now on; [`Self::settle`] is told so.
+    pub const fn leave(&mut self) {
+        self.course = Course::Leaves;
+        self.speak_at = None;
     }
 
     /// Whether the store is to be read, for [`Self::change`].
     #[must_use]
     pub fn wants_change(&self, now: Instant) -> bool {
+        if self.course == Course::Leaves {
+            return self.held.is_some();
+        }
         let confirm = || self.nodes.values().any(|node| node.wants_confirmation(now));
         self.held.is_none() || confirm() || self.sweepable(now).next().is_some()
     }
 
     /// Returns what to write to the store by compare-and-set at the version at which `stored` was
     /// read, after that read; `None` if nothing is to be changed. If the write succeeds, or may
-    /// have, [`Self::handle_stored`] follows with what then stands there.
+    /// have, [`Self::handle_stored`] follows with what then stands there. Time may pass before it
+    /// does, and other methods may be called.
     #[must_use]
     pub fn change(&mut self, stored: &Slots, now: Instant) -> Option<Slots> {
         self.handle_stored(stored, now);
+        if self.course == Course::Leaves {
+            return self.release(now);
+        }
         let mut slots = self.slots.clone();
-        for tenure in self.sweepable(now) {
-            slots = slots.sweep(tenure).unwrap_or(slots);
+        if self.held.is_none() {
+            self.found_empty = slots.is_empty();
+        }
+        for (tenure, clean) in self.sweepable(now) {
+            slots = slots.sweep(tenure, &clean).unwrap_or(slots);
         }
         if !slots.is_least_holder(self.me) {
-            slots = slots.release(self.me, false, false).unwrap_or(slots);
+            slots = slots.release(self.me, Proven::At(BTreeSet::new()), false).unwrap_or(slots);
         }
         let renews = self.nodes.values().any(|node| node.wants_confirmation(now));
         let mine = match self.held {
@@ -365,25 +477,50 @@ impl Budget {
         (slots != self.slots).then_some(slots)
     }
 
-    /// Returns the slots without this replica's, to be written as [`Self::change`] is; `None` if it
-    /// holds none. No connection may be open any more, and none may be opened after.
-    #[must_use]
-    pub fn release(&mut self, stored: &Slots, now: Instant) -> Option<Slots> {
-        self.handle_stored(stored, now);
+    /// Returns the slots without this replica's; `None` if it holds none, or still has connections.
+    fn release(&self, now: Instant) -> Option<Slots> {
+        let mut nodes = self.nodes.values();
+        if nodes.any(|node| node.demand.used > node.demand.reserved) {
+            return None;
+        }
         let share = self.held.map(|_| 0);
-        let proven = |node: &NodeBudget| node.standing(share) != Standing::Unproven;
-        let is_proven = self.nodes.values().all(proven);
-        self.slots.release(self.me, is_proven, self.nodes.values().all(NodeBudget::is_even))
+        let is_proven = |node: &NodeBudget| node.standing(share) != Standing::Unproven;
+        let for_long = self.held_since.is_some_and(|at| now.saturating_duration_since(at) >= LONG);
+        let proven = match for_long && self.nodes.values().all(is_proven) {
+            true => Proven::Everywhere,
+            false => {
+                let proven = self.nodes.iter().filter(|(_, node)| is_proven(node));
+                Proven::At(proven.map(|(name, _)| name.clone()).collect())
+            }
+        };
+        // At a server that was not met here others may have tokens of the holders before.
+        let mine = self.held.map(|held| held.tenure);
+        let told = |other: InstanceId| {
+            let peer = self.peers.get(&other).filter(|peer| peer.is_heard(now));
+            peer.is_some_and(|peer| peer.has_told == mine)
+        };
+        let met = self.held.is_some_and(|held| held.even)
+            || self.others().all(|holding| told(holding.tenure.holder));
+        let is_even = met && self.nodes.values().all(NodeBudget::is_even);
+        self.slots.release(self.me, proven, is_even)
     }
 
-    /// The possessions that have ended, by what all servers show.
-    fn sweepable(&self, now: Instant) -> impl Iterator<Item = Tenure> {
+    /// The possessions that have ended, by what the servers show, each with the servers that do. One
+    /// that cannot be looked at for as long, or is gone, does not count.
+    fn sweepable(&self, now: Instant) -> impl Iterator<Item = (Tenure, BTreeSet<Box<str>>)> {
         self.known.iter().filter_map(move |(tenure, (_, since))| {
             let heard_at = self.peers.get(&tenure.holder).map(|peer| peer.heard_at);
             let since = heard_at.map_or(*since, |heard_at| heard_at.max(*since));
-            let mut nodes = self.nodes.values().filter(|node| !node.is_gone).peekable();
-            let any = nodes.peek().is_some();
-            (any && nodes.all(|node| node.evidence.is_clean_since(since, now))).then_some(*tenure)
+            let mut clean = BTreeSet::new();
+            for (name, node) in self.nodes.iter().filter(|(_, node)| !node.is_gone) {
+                let known = node.known_since.map_or(since, |known| known.max(since));
+                if node.evidence.is_clean_since(since, now) {
+                    clean.insert(name.clone());
+                } else if !node.evidence.is_out_of_sight(known, now) {
+                    return None;
+                }
+            }
+            (!clean.is_empty()).then_some((*tenure, clean))
         })
     }
 
@@ -405,6 +542,17 @@ impl Budget {
         self.held.map(|held| held.tenure.slot)
     }
 
+    /// Returns the names of the servers that are known, those that are gone included.
+    pub fn nodes(&self) -> impl Iterator<Item = Box<str>> {
+        self.nodes.keys().cloned()
+    }
+
+    /// Whether the slot is being given back.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.course == Course::Leaves
+    }
+
     /// Returns the tokens of a server as they are now; `None` for one that is not known.
     #[must_use]
     pub fn status(&self, name: &str) -> Option<NodeStatus> {
@@ -413,5 +561,11 @@ impl Budget {
         let (borrowed, lent) = node.borrowed_and_lent();
         let standing = node.standing(share);
         Some(NodeStatus { total: node.total, share: share.unwrap_or(0), borrowed, lent, standing })
+    }
+}
+
+impl Peer {
+    fn is_heard(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard_at) < SILENT_AFTER
     }
 }

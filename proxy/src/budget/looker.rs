@@ -45,7 +45,7 @@ impl Looker {
 
     /// How to log in at a server, with the query that lists its processes; `None` where the
     /// configuration names no role for it.
-    fn target(&self, server: &str) -> Option<(Target, String)> {
+    fn target(&self, server: &str) -> Option<(Target, Question)> {
         let config = Arc::clone(&self.config.borrow());
         let is_it = |host: &Host, port: u16| format!("{host}:{port}") == server;
         let of_cluster = || cluster_target(&config, server);
@@ -59,30 +59,79 @@ impl Looker {
         };
         let target = of_cluster().or_else(of_pool)?;
         let options = Some(format!("-c application_name={NAME}").into());
-        Some((Target { options, ..target }, question(&config)))
+        Some((Target { options, ..target }, Question::of(&config)))
     }
 }
 
-/// The query for the processes of the deployment's roles: all, where clients choose the names.
-fn question(config: &Config) -> String {
+/// What is asked of a server.
+struct Question {
+    /// The query for the processes, and for those of probers.
+    sql: String,
+    /// How many probers there can be.
+    probers: usize,
+}
+
+/// The processes that a server shows.
+struct Seen {
+    processes: BTreeSet<u32>,
+    /// Those that call themselves probers, of a role that probes.
+    probers: BTreeSet<u32>,
+}
+
+impl Question {
+    /// Probers are claimed by nobody: their place is reserved. But anybody can call a connection
+    /// so, and hide it.
+    fn of(config: &Config) -> Self {
+        let roles = config.clusters.values().filter_map(|cluster| cluster.probe_user.as_deref());
+        let probes = match quoted(roles.collect()) {
+            roles if roles.is_empty() => "false".to_owned(),
+            roles => format!("(usename IN ({roles}) AND application_name = '{PROBER}')"),
+        };
+        let list = |whose: &str| {
+            format!(
+                "COALESCE(pg_catalog.string_agg(pid::pg_catalog.text, ' ') \
+                 FILTER (WHERE {whose}), '')"
+            )
+        };
+        let (others, probers) = (list(&format!("{probes} IS NOT TRUE")), list(&probes));
+        let sql = format!(
+            "SELECT {others}, {probers} FROM pg_catalog.pg_stat_activity \
+             WHERE datid IS NOT NULL AND {}",
+            whose(config)
+        );
+        let replicas = usize::try_from(config.max_replicas).unwrap_or(usize::MAX);
+        Self { sql, probers: replicas.saturating_mul(config.clusters.len()) }
+    }
+
+    /// The processes that a replica must claim.
+    fn claimable(&self, mut seen: Seen) -> BTreeSet<u32> {
+        if seen.probers.len() > self.probers {
+            seen.processes.append(&mut seen.probers);
+        }
+        seen.processes
+    }
+}
+
+fn quoted(roles: BTreeSet<&str>) -> String {
+    let quoted: Vec<String> = roles
+        .into_iter()
+        .map(|role| format!("E'{}'", role.replace('\\', "\\\\").replace('\'', "''")))
+        .collect();
+    quoted.join(", ")
+}
+
+/// The condition for processes of the deployment's roles: all, where clients choose the names.
+fn whose(config: &Config) -> String {
     let any = config.users.contains_key(WILDCARD)
         || config.clients.auth_type == pgimbal_config::AuthType::Trust;
     let mut roles: BTreeSet<&str> = config.users.keys().map(String::as_str).collect();
     roles.extend(config.databases.values().filter_map(|database| database.user.as_deref()));
     roles.extend(config.clusters.values().filter_map(|cluster| cluster.probe_user.as_deref()));
-    let quoted: Vec<String> = roles
-        .iter()
-        .map(|role| format!("E'{}'", role.replace('\\', "\\\\").replace('\'', "''")))
-        .collect();
-    let whose = match any || quoted.is_empty() {
+    let roles = quoted(roles);
+    match any || roles.is_empty() {
         true => "usename IS NOT NULL".to_owned(),
-        false => format!("usename IN ({})", quoted.join(", ")),
-    };
-    format!(
-        "SELECT COALESCE(pg_catalog.string_agg(pid::pg_catalog.text, ' '), '') \
-         FROM pg_catalog.pg_stat_activity \
-         WHERE {whose} AND application_name IS DISTINCT FROM '{PROBER}'"
-    )
+        false => format!("usename IN ({roles})"),
+    }
 }
 
 /// Looks at a server once a second, for as long as the process holds a slot.
@@ -97,16 +146,18 @@ pub(super) async fn run(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let Some((target, question)) = looker.target(&server) else { continue };
+        let target = looker.target(&server);
+        let may_look = inner.note_can_look(&server, target.is_some());
+        let Some((target, question)) = target.filter(|_| may_look) else { continue };
         if open.is_none() {
             open = connect(&looker, &inner, &server, &budget, &target).await;
         }
         let Some(mut conversation) = open.take() else { continue };
         let at = Instant::now();
-        let asked = probe::query(&mut conversation, &question, parse);
+        let asked = probe::query(&mut conversation, &question.sql, parse);
         match timeout(LOOK_TIME, asked).await {
             Ok(Ok(seen)) => {
-                inner.looked(&server, at, &seen);
+                inner.looked(&server, at, &question.claimable(seen));
                 open = Some(conversation);
             }
             Ok(Err(fault)) => {
@@ -145,7 +196,37 @@ async fn connect(
     }
 }
 
-fn parse(body: &[u8]) -> Option<BTreeSet<u32>> {
-    let [pids] = probe::values(body)?;
-    pids.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
+fn parse(body: &[u8]) -> Option<Seen> {
+    let [processes, probers] = probe::values(body)?;
+    let pids = |text: &str| -> Option<BTreeSet<u32>> {
+        text.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
+    };
+    Some(Seen { processes: pids(processes)?, probers: pids(probers)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use pgimbal_config::{ClusterConfig, UserConfig};
+
+    use super::*;
+
+    #[test]
+    fn budget_hides_no_more_probers_than_there_can_be() {
+        let mut config = Config { max_replicas: 2, ..Config::default() };
+        config.users.insert("o'hara".into(), UserConfig::default());
+        let plain = Question::of(&config);
+        assert!(plain.sql.contains("usename IN (E'o''hara')"), "{}", plain.sql);
+        assert!(!plain.sql.contains(PROBER), "there is no prober: {}", plain.sql);
+        let cluster = ClusterConfig { probe_user: Some("p".into()), ..ClusterConfig::default() };
+        config.clusters.insert("c".into(), cluster);
+        let question = Question::of(&config);
+        let condition = "(usename IN (E'p') AND application_name = 'pgimbal-prober')";
+        assert!(question.sql.contains(condition), "{}", question.sql);
+        let seen = |probers: &[u32]| {
+            let probers = probers.iter().copied().collect();
+            question.claimable(Seen { processes: BTreeSet::from([1]), probers })
+        };
+        assert_eq!(seen(&[2, 3]), BTreeSet::from([1]));
+        assert_eq!(seen(&[2, 3, 4]), BTreeSet::from([1, 2, 3, 4]));
+    }
 }

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::body::Bytes;
 use pgimbal_config::{Config, StoreKind};
-use pgimbal_pooler::pool::budget::Budgets;
+use pgimbal_pooler::pool::budget::{Budgets, ConnectionBudget, Grant, Usage};
+use pgimbal_replicas::InstanceId;
 use pgimbal_replicas::budget::message::Message;
 use pgimbal_replicas::budget::slots::Slots;
-use pgimbal_replicas::budget::{Allowance, BARE, Budget, CLAIM_WITHIN, NodeStatus};
+use pgimbal_replicas::budget::{Allowance, BARE, Budget, CLAIM_WITHIN, Demand, NodeStatus};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,6 +36,10 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 /// every address is asked, within a second or two.
 const MEETING_TIME: Duration = Duration::from_secs(3);
 
+/// How long a replica has no slot before it looks at the servers nevertheless: where all that have
+/// slots have died, somebody must see that their connections are gone.
+const SLOTLESS_LOOK_AFTER: Duration = Duration::from_secs(5);
+
 /// How long the end of the process waits until the store has taken the slot back.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 
@@ -53,14 +59,34 @@ pub(super) struct Inner {
 struct State {
     machine: Budget,
     servers: BTreeMap<Box<str>, Server>,
-    leaves: bool,
     next_read: Option<Instant>,
+    /// Since when there is no slot.
+    slotless_since: Option<Instant>,
+    /// The last heartbeat of each peer that was read.
+    heard: BTreeMap<InstanceId, Bytes>,
+}
+
+/// The looker's part of a server's budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// None: nobody is to look.
+    #[default]
+    None,
+    /// A token, whether it is connected or not.
+    Kept,
+    /// None: the configuration has no role that could look.
+    NoRole,
 }
 
 /// What is known of a server beside its numbers.
 #[derive(Debug, Default)]
 struct Server {
     looker: Option<JoinHandle<()>>,
+    place: Place,
+    /// The configuration leads there, or connections of pools are there.
+    is_there: bool,
+    /// There is room for the looker's connection.
+    has_room: bool,
     /// The process of the looker's connection, while there is one.
     looks_as: Option<u32>,
     /// Processes of pools that have ended, with the time when that was seen.
@@ -104,7 +130,13 @@ impl ReplicaBudget {
             return None;
         }
         let machine = Budget::new(facts.instance(), u16::try_from(replicas).unwrap_or(u16::MAX));
-        let state = State { machine, servers: BTreeMap::new(), leaves: false, next_read: None };
+        let state = State {
+            machine,
+            servers: BTreeMap::new(),
+            next_read: None,
+            slotless_since: Some(Instant::now()),
+            heard: BTreeMap::new(),
+        };
         let budgets = Arc::clone(directory.budgets());
         budgets.share();
         let (facts, peers) = (facts.clone(), peers.clone());
@@ -154,15 +186,13 @@ impl ReplicaBudget {
     /// 2 s at most.
     pub async fn leave(&self) {
         {
-            let mut state = self.0.state();
-            state.leaves = true;
-            for server in state.servers.values_mut() {
-                server.looks_as = None;
-                if let Some(looker) = server.looker.take() {
-                    looker.abort();
-                }
-            }
+            let (mut state, now) = (self.0.state(), Instant::now());
+            state.machine.leave();
+            state.servers.values_mut().for_each(|server| server.stop_looking(now));
         }
+        // What is borrowed goes back first.
+        self.0.settle(Instant::now());
+        self.0.speak(Instant::now());
         self.0.facts.read_soon();
         let gone = async {
             let mut tick = interval(TICK);
@@ -189,7 +219,7 @@ async fn run(inner: Arc<Inner>, looker: Looker) {
         inner.take_in_slots(now);
         inner.hear(now);
         inner.settle(now);
-        inner.look(&looker);
+        inner.look(&looker, now);
         inner.speak(now);
         inner.read_if_wanted(now);
     }
@@ -202,11 +232,7 @@ impl Inner {
 
     /// What the slots of the store, which were just read, are to become.
     fn decide(&self, stored: &Slots) -> Option<Slots> {
-        let (mut state, now) = (self.state(), Instant::now());
-        if state.leaves {
-            return state.machine.release(stored, now);
-        }
-        state.machine.change(stored, now)
+        self.state().machine.change(stored, Instant::now())
     }
 
     /// The slots that the store has, as far as this replica knows.
@@ -216,6 +242,10 @@ impl Inner {
         let before = state.machine.slot();
         state.machine.handle_stored(document.slots(), now);
         let slot = state.machine.slot();
+        state.slotless_since = match slot {
+            Some(_) => None,
+            None => Some(state.slotless_since.unwrap_or(now)),
+        };
         drop(state);
         if slot != before {
             match slot {
@@ -232,51 +262,107 @@ impl Inner {
         self.peers.members().iter().any(drains)
     }
 
-    /// Reads what the peers have said last.
+    /// Reads what the peers have said last, where that is something new. It counts as heard when
+    /// it was, also when it is read again because the machine has forgotten the peer.
     fn hear(&self, now: Instant) {
-        for peer in self.peers.members() {
-            let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&peer.heartbeat) else {
+        let members = self.peers.members();
+        let mut state = self.state();
+        state.heard.retain(|id, _| members.iter().any(|peer| peer.instance == Some(*id)));
+        for peer in members {
+            let (Some(id), Some(ago)) = (peer.instance, peer.heard) else { continue };
+            if state.heard.get(&id).is_some_and(|known| *known == peer.heartbeat) {
                 continue;
-            };
-            let mut state = self.state();
+            }
+            let read = serde_json::from_slice::<Heartbeat>(&peer.heartbeat);
+            state.heard.insert(id, peer.heartbeat);
+            let (Ok(heartbeat), Some(heard_at)) = (read, now.checked_sub(ago)) else { continue };
             state.machine.handle_stored(&heartbeat.slots, now);
-            state.machine.handle_message(heartbeat.budget, now);
+            state.machine.handle_message(heartbeat.budget, heard_at);
         }
     }
 
     /// Brings the limit of each server in line with the tokens.
     fn settle(&self, now: Instant) {
-        for (name, budget) in self.budgets.all() {
+        let all = self.budgets.all();
+        for (name, budget) in &all {
             let mut state = self.state();
             let State { machine, servers, .. } = &mut *state;
             let server = servers.entry(name.clone()).or_default();
             let (_, ended) = budget.process_ids();
-            server.ended.extend(ended.into_iter().map(|pid| (pid, now)));
-            server.ended.retain(|(_, at)| now.saturating_duration_since(*at) <= CLAIM_WITHIN);
-            let own = u32::from(server.looks_as.is_some());
-            budget.settle(
-                |total, used, waiting| {
-                    let Some(total) = total else { return (BARE, 0) };
-                    machine.handle_total(&name, total, now);
-                    let Allowance { limit, reclaim } =
-                        machine.settle(&name, used + own, waiting, now);
-                    (limit.saturating_sub(own), reclaim)
-                },
-                now,
-            );
+            server.note_ended(ended, now);
+            let (own, leads_there) = (server.own(), !budget.is_gone());
+            let decide = |usage: Usage| {
+                let Usage { budget: total, used, reserved, waiting } = usage;
+                // What is in use of a server that has left the configuration is shared until it ends.
+                server.is_there = leads_there || used > reserved || waiting > 0;
+                let demand = Demand { used: used + own, reserved: reserved + own, waiting };
+                let allowance = match total {
+                    Some(total) => {
+                        match server.is_there {
+                            true => machine.handle_total(name, total, now),
+                            false => machine.handle_gone(name),
+                        }
+                        machine.settle(name, demand, now)
+                    }
+                    None => {
+                        // Not known yet, or without a limit from now on.
+                        server.is_there = false;
+                        machine.handle_gone(name);
+                        let _ = machine.settle(name, Demand::default(), now);
+                        let limit = BARE.max(demand.reserved + 1);
+                        Allowance { limit, reclaim: 0, lendable: 0 }
+                    }
+                };
+                let Allowance { limit, reclaim, lendable } = allowance;
+                server.has_room = machine.slot().is_some() || demand.used <= limit;
+                Grant { limit: limit.saturating_sub(own), reclaim, lendable }
+            };
+            budget.settle(decide, now);
         }
+        self.forget(&all, now);
     }
 
-    /// Has each server looked at while this replica holds a slot.
-    fn look(self: &Arc<Self>, looker: &Looker) {
+    /// Forgets the servers that have no budget any more.
+    fn forget(&self, all: &[(Box<str>, Arc<ConnectionBudget>)], now: Instant) {
+        let mut state = self.state();
+        let State { machine, servers, .. } = &mut *state;
+        let is_known = |name: &str| all.iter().any(|(known, _)| **known == *name);
+        for name in machine.nodes().filter(|name| !is_known(name)).collect::<Vec<_>>() {
+            machine.handle_gone(&name);
+            let _ = machine.settle(&name, Demand::default(), now);
+        }
+        servers.retain(|name, server| {
+            let is_known = is_known(name);
+            if !is_known {
+                server.stop_looking(now);
+                server.note_ended(Vec::new(), now);
+            }
+            is_known || !server.ended.is_empty()
+        });
+    }
+
+    /// Has each server looked at while this replica holds a slot, or has waited for one for long.
+    fn look(self: &Arc<Self>, looker: &Looker, now: Instant) {
         for (name, budget) in self.budgets.all() {
             let mut state = self.state();
-            let holds = state.machine.slot().is_some() && !state.leaves;
-            let Some(server) = state.servers.get(&name) else { continue };
-            let runs = server.looker.as_ref().is_some_and(|task| !task.is_finished());
-            let is_limited = state.machine.status(&name).is_some();
+            let waits =
+                |since: Instant| now.saturating_duration_since(since) >= SLOTLESS_LOOK_AFTER;
+            let wants = !state.machine.is_leaving()
+                && state.servers.get(&name).is_some_and(|server| server.is_there)
+                && state.slotless_since.is_none_or(waits)
+                && state.machine.status(&name).is_some();
             let Some(server) = state.servers.get_mut(&name) else { continue };
-            if holds && is_limited && !runs {
+            if !wants {
+                server.stop_looking(now);
+                continue;
+            }
+            // Its token is kept first.
+            let has_place = server.place != Place::None;
+            if !has_place {
+                server.place = Place::Kept;
+            }
+            let runs = server.looker.as_ref().is_some_and(|task| !task.is_finished());
+            if has_place && server.has_room && !runs {
                 let task = looker::run(looker.clone(), Arc::clone(self), name, budget);
                 server.looker = Some(tokio::spawn(task));
             }
@@ -286,12 +372,15 @@ impl Inner {
     /// Tells the peers.
     fn speak(&self, now: Instant) {
         let mut state = self.state();
+        if state.machine.next_timeout().is_some_and(|at| now < at) {
+            return;
+        }
         let claims: BTreeMap<Box<str>, BTreeSet<u32>> = self
             .budgets
             .all()
             .into_iter()
             .map(|(name, budget)| {
-                let claims = state.claims(&name, budget.process_ids().0);
+                let claims = state.claims(&name, budget.process_ids(), now);
                 (name, claims)
             })
             .collect();
@@ -317,35 +406,76 @@ impl Inner {
     /// The looker of a server has connected as this process, or is connected no more.
     pub(super) fn looks_as(&self, server: &str, process_id: Option<u32>) {
         let mut state = self.state();
-        let State { servers, leaves, .. } = &mut *state;
-        let Some(server) = servers.get_mut(server).filter(|_| !*leaves) else { return };
-        if let Some(ended) = std::mem::replace(&mut server.looks_as, process_id) {
-            server.ended.push((ended, Instant::now()));
+        let Some(server) = state.servers.get_mut(server) else { return };
+        if server.place != Place::None {
+            server.set_looks_as(process_id, Instant::now());
         }
+    }
+
+    /// Notes whether the configuration has a role that can look at a server. Returns whether it may
+    /// connect: its token is kept from then on.
+    pub(super) fn note_can_look(&self, server: &str, can_look: bool) -> bool {
+        let mut state = self.state();
+        let Some(server) = state.servers.get_mut(server) else { return false };
+        let place = match (server.place, can_look) {
+            (Place::None, _) => Place::None,
+            (_, true) => Place::Kept,
+            (_, false) => Place::NoRole,
+        };
+        std::mem::replace(&mut server.place, place) == Place::Kept && can_look
     }
 
     /// The looker of a server has seen these processes, asked at `at`.
     pub(super) fn looked(&self, server: &str, at: Instant, seen: &BTreeSet<u32>) {
         let own = self.budgets.all().into_iter().find(|(name, _)| **name == *server);
-        let own = own.map(|(_, budget)| budget.process_ids());
-        let mut state = self.state();
-        let (own, ended) = own.unwrap_or_default();
-        let now = Instant::now();
-        if let Some(server) = state.servers.get_mut(server) {
-            server.ended.extend(ended.into_iter().map(|pid| (pid, now)));
-        }
-        let claims = state.claims(server, own);
+        let Some((_, budget)) = own else { return };
+        let (mut state, now) = (self.state(), Instant::now());
+        let claims = state.claims(server, budget.process_ids(), now);
         state.machine.handle_look(server, at, seen, &claims, now);
     }
 }
 
 impl State {
-    /// The processes that this replica claims at a server, where its pools have `own`.
-    fn claims(&self, server: &str, mut own: BTreeSet<u32>) -> BTreeSet<u32> {
-        if let Some(server) = self.servers.get(server) {
+    /// The processes that this replica claims at a server, where its pools have `own`, and some
+    /// have ended.
+    fn claims(
+        &mut self,
+        server: &str,
+        (mut own, ended): (BTreeSet<u32>, Vec<u32>),
+        now: Instant,
+    ) -> BTreeSet<u32> {
+        if let Some(server) = self.servers.get_mut(server) {
+            server.note_ended(ended, now);
             own.extend(server.looks_as);
             own.extend(server.ended.iter().map(|(pid, _)| *pid));
         }
         own
+    }
+}
+
+impl Server {
+    /// How many connections count for the looker.
+    fn own(&self) -> u32 {
+        u32::from(self.looks_as.is_some() || self.place == Place::Kept)
+    }
+
+    /// Notes processes that have ended, and forgets those that everybody has seen to.
+    fn note_ended(&mut self, ended: Vec<u32>, now: Instant) {
+        self.ended.extend(ended.into_iter().map(|pid| (pid, now)));
+        self.ended.retain(|(_, at)| now.saturating_duration_since(*at) <= CLAIM_WITHIN);
+    }
+
+    fn set_looks_as(&mut self, process_id: Option<u32>, now: Instant) {
+        if let Some(ended) = std::mem::replace(&mut self.looks_as, process_id) {
+            self.ended.push((ended, now));
+        }
+    }
+
+    fn stop_looking(&mut self, now: Instant) {
+        self.place = Place::None;
+        self.set_looks_as(None, now);
+        if let Some(looker) = self.looker.take() {
+            looker.abort();
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::{Prepared, ServeError};
 use crate::accept::AcceptContext;
 use crate::admin::collect::{Collector, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control};
-use crate::budget::{ReplicaBudget, ServerBudgets};
+use crate::budget::{self, ReplicaBudget, ServerBudgets};
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
@@ -99,6 +99,7 @@ impl Workers {
             peers,
         );
         let budgets = Arc::clone(prepared.directory.budgets());
+        tokio::spawn(budget::follow(configs.subscribe(), clusters.clone(), Arc::clone(&budgets)));
         let collector = Collector::new(askers, Arc::clone(process))
             .with_budgets(ServerBudgets::new(budgets, replicas.clone()))
             .with_clusters(clusters.clone())

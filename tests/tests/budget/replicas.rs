@@ -17,7 +17,12 @@ use crate::peers;
 
 /// Replicas with a store of their own, four slots and a budget of 24, that have met and hold slots.
 fn replicas(pg: &Postgres, store: &std::path::Path, count: u16) -> Vec<Pgimbal> {
-    let replicas = peers::start(&config(pg, store, 4), count, false);
+    replicas_of(&config(pg, store, 4), count)
+}
+
+/// Replicas that have met and hold slots.
+fn replicas_of(config: &Config, count: u16) -> Vec<Pgimbal> {
+    let replicas = peers::start(config, count, false);
     for replica in &replicas {
         let _ = replica.log_in(&login(0)).ok("select 1");
         usable(replica);
@@ -178,4 +183,62 @@ fn budget_a_new_replica_waits_for_the_slot_of_one_that_drains() {
     let ready = third.log().find("ready on");
     assert!(taken.is_some() && taken < ready, "{}", third.log());
     usable(&third);
+}
+
+#[test]
+fn budget_of_a_quiet_replica_is_lent_to_one_whose_clients_wait() {
+    let pg = Postgres::with(&["max_connections=60"]);
+    roles(&pg, 4);
+    let store = directory("store");
+    let all = {
+        let config = config(&pg, &store, 4);
+        replicas_of(&config.set("server_idle_timeout", "\"10min\"").set("min_pool_size", 1), 2)
+    };
+    let number = |replica: &Pgimbal, column| shown(replica, column).parse::<u32>().unwrap_or(0);
+    // Its share less the one that looks, all at once; and then nobody comes any more.
+    let mut clients: Vec<_> = (0..5).map(|_| all[0].log_in(&login(0))).collect();
+    clients.iter_mut().for_each(|client| _ = client.ok("begin"));
+    clients.iter_mut().for_each(|client| _ = client.ok("commit"));
+    assert_eq!((number(&all[0], "used"), number(&all[0], "lent")), (5, 0));
+    let ended = AtomicBool::new(false);
+    let most = watched(&pg, || {
+        thread::scope(|scope| {
+            let end_of_loads = Ends(&ended);
+            let loaded = scope.spawn(|| load(&all[1], &ended));
+            eventually("it uses its share", SOON, || number(&all[1], "used") >= 5);
+            // Five are idle and one of them stays; of the four one is kept for who comes.
+            eventually("it uses the other's tokens", SOON * 2, || number(&all[1], "used") >= 8);
+            assert!(number(&all[0], "lent") >= 3 && number(&all[0], "used") >= 1);
+            drop(end_of_loads);
+            assert!(loaded.join().expect("a load") > 0);
+        });
+    });
+    assert!(most <= 24, "{most} connections, and 24 are allowed");
+    // The other one's connections are idle, and go when their tokens are wanted back.
+    clients.iter_mut().for_each(|client| _ = client.ok("begin"));
+    assert_eq!(number(&all[0], "used"), 5);
+}
+
+#[test]
+fn budget_of_a_replica_comes_back_though_all_that_had_slots_are_dead() {
+    let pg = Postgres::with(&["max_connections=60"]);
+    roles(&pg, 1);
+    let store = directory("store");
+    let mut all = replicas_of(&config(&pg, &store, 2), 1);
+    // Nobody is left who could see that the connections of the first two have ended.
+    for slot in ["1", "NULL"] {
+        all[0].restart();
+        let _ = all[0].log_in(&login(0)).ok("select 1");
+        eventually("it has what slot is left", SOON, || {
+            let state = shown(&all[0], "state");
+            shown(&all[0], "slot") == slot && (slot == "NULL" || state == "shared")
+        });
+    }
+    assert_eq!(shown(&all[0], "state"), "no slot");
+    let took = eventually("it has a slot", Duration::from_secs(150), || {
+        let _ = all[0].log_in(&login(0)).ok("select 1");
+        shown(&all[0], "state") == "shared"
+    });
+    println!("the slots of the dead are free {took:?} later");
+    assert_eq!(shown(&all[0], "share"), "12");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgimbal_tests::backend_watcher::Watched;
 use pgimbal_tests::cluster::Cluster;
 use pgimbal_tests::until::{SOON, always, eventually};
-use pgimbal_tests::{BackendWatcher, Relay};
+use pgimbal_tests::{BackendWatcher, Login, Postgres, Relay};
 
 use super::load::{Load, Work};
 use super::setup::{Setup, app, rows};
@@ -93,12 +93,25 @@ fn replicas_together_never_exceed_the_budget_of_a_server() {
 }
 
 #[test]
-fn replicas_tokens_of_a_killed_one_come_back() {
-    let mut setup = start();
+fn replicas_tokens_of_a_killed_one_come_back_though_another_server_is_down() {
+    let mut other = Postgres::start();
+    let table = format!(
+        "[databases.other]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"app\"\n\
+         max_server_connections = {BUDGET}",
+        other.port
+    );
+    let mut setup = Setup::before(Cluster::start(1), |_, config| {
+        config.cluster("max_server_connections", BUDGET).set("max_replicas", 3).tables(&table)
+    });
+    let login = Login::new("app", "other", "app-secret");
+    for replica in 0..3 {
+        let _ = setup.replica(replica).log_in(&login).ok("select 1");
+    }
     let watcher = BackendWatcher::start(&setup.cluster.nodes[0], BUDGET);
     let load = Load::idle(&setup.deployment, &setup.cluster.nodes[0], CLIENTS, &work());
     load.shift(&[1, 1, CLIENTS]);
     eventually("the third borrows", SOON, || of_budget(&setup, 2, "borrowed") > SHARE / 2);
+    other.stop();
     setup.deployment.replicas[2].kill();
     // Whoever is left is served, with what it has.
     phase(&load, [3, 3, 0]);

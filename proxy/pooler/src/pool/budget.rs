@@ -14,15 +14,15 @@ mod state;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pgimbal_config::{Host, ServerBudget};
 
 pub use limits::{LIMITS_LIFETIME, LearnedLimits};
-pub use state::{BudgetStatus, UNKNOWN_LIMIT};
+pub use state::{BudgetStatus, Grant, UNKNOWN_LIMIT, Usage};
 
 use crate::ids::WorkerId;
 use claims::Claimant;
@@ -40,6 +40,9 @@ pub struct Budgets {
 pub struct ConnectionBudget {
     /// Somebody wants connections that others have. Read without the mutex.
     contended: AtomicBool,
+    /// How many more connections other replicas could use that have no tokens left; each one that
+    /// is closed for them takes one away. Read without the mutex.
+    lendable: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -89,7 +92,8 @@ impl Budgets {
         let mut budgets = self.by_server.lock().unwrap_or_else(PoisonError::into_inner);
         let budget = budgets.entry(name.into()).or_insert_with(|| {
             let state = Mutex::new(State::new(config, self.is_shared.load(Relaxed)));
-            Arc::new(ConnectionBudget { contended: AtomicBool::new(false), state })
+            let (contended, lendable) = Default::default();
+            Arc::new(ConnectionBudget { contended, lendable, state })
         });
         budget.state().configure(config);
         Arc::clone(budget)
@@ -99,6 +103,18 @@ impl Budgets {
     /// [`ConnectionBudget::settle`] says more.
     pub fn share(&self) {
         self.is_shared.store(true, Relaxed);
+    }
+
+    /// Takes in which servers the configuration and its clusters lead to. The others are forgotten
+    /// when they have no connection any more: the nodes of a cluster by DNS come and go.
+    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        let mut budgets = self.by_server.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.retain(|name, budget| {
+            let is_gone = !is_there(name);
+            budget.with(|state| state.set_gone(is_gone));
+            // A connection has a share in it, and so has a pool that is about to open one.
+            !is_gone || Arc::strong_count(budget) > 1
+        });
     }
 
     /// Returns all budgets with the names of their servers, sorted by name.
@@ -198,11 +214,22 @@ impl ConnectionBudget {
     }
 
     /// Lets `decide` set how many connections this replica may have, from those in use and those
-    /// that are waited for: the limit, and how many to close for other replicas. No token is taken
-    /// meanwhile. `decide` is given the server's whole budget; `None` while it is not known, or
-    /// has no limit.
-    pub fn settle(&self, decide: impl FnOnce(Option<u32>, u32, u32) -> (u32, u32), now: Instant) {
-        self.with(|state| state.settle(decide, now));
+    /// that are waited for. No token is taken meanwhile.
+    pub fn settle(&self, decide: impl FnOnce(Usage) -> Grant, now: Instant) {
+        let grant = self.with(|state| state.settle(decide, now));
+        self.lendable.store(grant.lendable, Relaxed);
+    }
+
+    /// Whether other replicas could use a connection of this one.
+    #[inline]
+    pub(crate) fn is_lendable(&self) -> bool {
+        self.lendable.load(Relaxed) > 0
+    }
+
+    /// Whether the configuration no longer leads to the server.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.state().is_gone()
     }
 
     /// Returns the process ids of the connections of pools, and of those that have ended since this
@@ -230,6 +257,19 @@ impl Token {
     pub(crate) fn set_process(&mut self, process_id: u32) {
         self.process_id = process_id;
         self.budget.with(|state| state.note_process(process_id));
+    }
+
+    /// Notes that the connection, which nobody has used for a while, is closed for other replicas.
+    /// False if enough of them are already.
+    pub(crate) fn lend(&mut self) -> bool {
+        let fewer = |lendable: u32| lendable.checked_sub(1);
+        if self.budget.lendable.fetch_update(Relaxed, Relaxed, fewer).is_err() {
+            return false;
+        }
+        let budget = Arc::clone(&self.budget);
+        budget.with(|state| state.begin_to_close(self));
+        self.leaves = true;
+        true
     }
 
     /// Whether the connection, which was just released, is to be closed for somebody else.

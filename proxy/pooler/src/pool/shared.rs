@@ -408,6 +408,12 @@ impl Slot {
         self.token.budget().is_contended()
     }
 
+    /// Whether other replicas could use a connection to its server.
+    #[inline]
+    pub(crate) fn is_lendable(&self) -> bool {
+        self.token.budget().is_lendable()
+    }
+
     /// The budget of its server.
     pub(crate) const fn budget(&self) -> &Arc<ConnectionBudget> {
         self.token.budget()

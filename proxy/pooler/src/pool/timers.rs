@@ -40,6 +40,10 @@ pub const LOCAL_WAITING_TICK: Duration = Duration::from_millis(20);
 /// sets is a second or so.
 pub const QUIET_TICK: Duration = Duration::from_millis(100);
 
+/// How long a connection is idle that is closed because another replica has clients that wait for
+/// one to its server: its pool has not needed it for so long that it is not the next one it needs.
+const LEND_AFTER: Duration = Duration::from_secs(5);
+
 /// How old a waiter is when other workers are asked for capacity.
 const ASK_AFTER: Duration = Duration::from_millis(1);
 
@@ -196,11 +200,18 @@ fn keep_size(core: &mut Core, id: PoolId, now: Instant) {
 
 fn look_over_servers(core: &mut Core, now: Instant) {
     let due = core.servers.iter().filter_map(|server| Some((server.id(), due(core, server, now)?)));
+    let mut lent: Vec<PoolId> = Vec::new();
     for (server, due) in due.collect::<Vec<_>>() {
         match due {
             Due::Close => {
                 dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, server);
             }
+            // One of each pool at a time, so that min_pool_size of them stay.
+            Due::Lend(pool) if !lent.contains(&pool) => {
+                lent.push(pool);
+                lend(core, server);
+            }
+            Due::Lend(_) => {}
             Due::Cancel => cancel_overdue(core, server),
             Due::Dismiss(session, code, message) => {
                 dismissal::dismiss(core, session, code, message);
@@ -219,7 +230,12 @@ fn due(core: &Core, server: &Server, now: Instant) -> Option<Due> {
             let spare = pool.shared().open_count() > config.min_size;
             let idle = spare && now - since >= config.server_idle_timeout;
             let ends = idle || server.retire_at() <= now;
-            (ends && core.lockouts.of(pool).is_none()).then_some(Due::Close)
+            let is_lent = spare && now - since >= LEND_AFTER && server.slot().is_lendable();
+            match core.lockouts.of(pool) {
+                Some(_) => None,
+                None if ends => Some(Due::Close),
+                None => is_lent.then_some(Due::Lend(server.pool())),
+            }
         }
         ServerState::AwaitingCancels(since) => {
             (now - since >= pool.config().pool.cancel_wait_timeout).then_some(Due::Close)
@@ -296,6 +312,14 @@ fn go_on_unanswered(core: &mut Core, id: SessionId, now: Instant) {
     core.actions.wake(id);
 }
 
+/// Closes a connection so that its part of the budget can be lent, unless enough are closed already.
+fn lend(core: &mut Core, id: ServerId) {
+    let server = core.servers.get_mut(id);
+    if server.is_some_and(|server| server.slot_mut().token_mut().lend()) {
+        dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
+    }
+}
+
 fn cancel_overdue(core: &mut Core, id: ServerId) {
     if let Some(server) = core.servers.get_mut(id) {
         server.note_cancelled();
@@ -334,6 +358,8 @@ fn none_became_free() -> Arc<[u8]> {
 /// What is due for a server connection.
 enum Due {
     Close,
+    /// Another replica has more use for its part of the budget.
+    Lend(PoolId),
     Cancel,
     Dismiss(SessionId, SqlState, &'static str),
     /// The session's next message waits for the answer to a question that does not come.

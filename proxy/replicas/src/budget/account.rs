@@ -65,6 +65,21 @@ impl Account {
         self.bequeathed.is_some()
     }
 
+    /// Whether no token was ever moved, so that nothing is lost when the account is forgotten and
+    /// opened again.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.is_settled()
+            && self.sent == 0
+            && self.received == 0
+            && self.net() == 0
+            && self.inherited == 0
+    }
+
+    /// Whether the other side has all that was sent, and this side has nothing of it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.acknowledged == self.sent && self.net() <= 0
+    }
+
     /// How many tokens the other side wants beyond those that are on their way to it.
     pub(super) fn wanted(&self) -> u32 {
         let under_way = u32::try_from(self.sent - self.acknowledged).unwrap_or(u32::MAX);

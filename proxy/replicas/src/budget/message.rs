@@ -19,6 +19,10 @@ pub struct Message {
     pub serial: u64,
     /// The possession of a slot that it speaks for; `None` if it holds none.
     pub tenure: Option<Tenure>,
+    /// The possessions of slots that it knows of, but its own: so that saying nothing about a server
+    /// is an answer to those, and only to those.
+    #[serde(default)]
+    pub knows: Vec<Tenure>,
     /// What it says of each server, by the name that all replicas give it: `host:port`.
     pub nodes: BTreeMap<Box<str>, NodeMessage>,
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::account::Account;
-use super::evidence::{Evidence, GRACE};
+use super::evidence::{Evidence, GRACE, Proof};
 use super::message::Balance;
 use super::slots::Tenure;
-use super::{Allowance, Standing};
+use super::{Allowance, BARE, Demand, Standing};
 use crate::InstanceId;
 
 /// What this replica owns, has lent and has borrowed on one server.
@@ -15,14 +15,16 @@ use crate::InstanceId;
 pub(super) struct NodeBudget {
     /// How many connections all replicas together may have.
     pub(super) total: u32,
-    pub(super) used: u32,
-    pub(super) waiting: u32,
+    pub(super) demand: Demand,
+    /// Since when the server is known here.
+    pub(super) known_since: Option<Instant>,
     /// When a process of this replica was last known to be there, for others to see.
     alive_at: Option<Instant>,
     /// For too long no process of it was there: others may have freed its slot.
     lapsed: bool,
-    /// The slot was freed because its holder was silent: since when this server is looked at.
-    unproven_since: Option<Instant>,
+    /// Somebody may have the slot's tokens still: since when this server is looked at, and what it
+    /// is to show.
+    unproven: Option<(Proof, Instant)>,
     /// The configuration no longer has the server; what was lent and borrowed is still known.
     pub(super) is_gone: bool,
     pub(super) evidence: Evidence,
@@ -38,24 +40,31 @@ struct Missing {
     tokens: i64,
     /// What its holder had of this replica's own slot was never told: nothing may be used before.
     blocks: bool,
+    proof: Proof,
     since: Instant,
 }
 
 impl NodeBudget {
-    /// Begins a possession of a slot: whatever was before is void. `unproven`: the slot was freed
-    /// because its holder was silent. Of the `others` those that are `known` must first tell what
-    /// they hold of former holders; of the known ones, `gone` have ended meanwhile.
+    /// A server that is known from now on.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { known_since: Some(now), ..Self::default() }
+    }
+
+    /// Begins a possession of a slot: whatever was before is void. `unproven`: what the server is to
+    /// show first. Of the `others` those that are `known` must first tell what they hold of former
+    /// holders; of the known ones, `gone` have ended meanwhile.
     pub(super) fn begin(
         &mut self,
         now: Instant,
-        unproven: bool,
+        unproven: Option<Proof>,
         others: impl Iterator<Item = (Tenure, bool)>,
-        gone: usize,
+        gone: impl Iterator<Item = Proof>,
     ) {
         self.lapsed = false;
-        self.unproven_since = unproven.then_some(now);
+        self.unproven = unproven.map(|proof| (proof, now));
         self.orphaned.clear();
-        self.missing = vec![Missing { tokens: 0, blocks: true, since: now }; gone];
+        let missing = gone.map(|proof| Missing { tokens: 0, blocks: true, proof, since: now });
+        self.missing = missing.collect();
         self.accounts = others.map(|(who, known)| (who, Account::new(0, known))).collect();
     }
 
@@ -70,18 +79,19 @@ impl NodeBudget {
         self.accounts.clear();
         self.orphaned.clear();
         self.missing.clear();
-        self.unproven_since = None;
+        self.unproven = None;
     }
 
-    /// Another possession has ended, whose replica has no connection any more.
-    pub(super) fn close_account(&mut self, who: Tenure, now: Instant) {
+    /// Another possession has ended; when the server shows what is asked for, its replica has no
+    /// connection any more.
+    pub(super) fn close_account(&mut self, who: Tenure, proof: Proof, now: Instant) {
         let Some(account) = self.accounts.remove(&who) else { return };
         let (net, blocks) = (account.net(), !account.is_settled());
         if net > 0 {
             *self.orphaned.entry(who.slot).or_default() += u32::try_from(net).unwrap_or(u32::MAX);
         }
         if net < 0 || blocks {
-            self.missing.push(Missing { tokens: net.min(0), blocks, since: now });
+            self.missing.push(Missing { tokens: net.min(0), blocks, proof, since: now });
         }
     }
 
@@ -99,10 +109,9 @@ impl NodeBudget {
     /// A look at the server is over.
     pub(super) fn note_evidence(&mut self, now: Instant) {
         let evidence = &self.evidence;
-        self.missing.retain(|missing| !evidence.is_clean_after(missing.since, now));
-        if self.unproven_since.is_some_and(|since| evidence.is_clean_after(since, now)) {
-            self.unproven_since = None;
-        }
+        let is_open = |proof, since| !evidence.proves(proof, since, now);
+        self.missing.retain(|missing| is_open(missing.proof, missing.since));
+        self.unproven = self.unproven.filter(|(proof, since)| is_open(*proof, *since));
     }
 
     /// The slot was still this replica's at `at`.
@@ -111,12 +120,38 @@ impl NodeBudget {
         self.lapsed = false;
     }
 
-    /// Whether the possession is to be confirmed by the store before tokens can be used (again).
+    /// How many connections there may be without tokens: one for clients at the least.
+    fn bare(&self) -> u32 {
+        BARE.max(self.demand.reserved.saturating_add(1))
+    }
+
+    /// Whether the possession is to be confirmed by the store before tokens can be used (again):
+    /// this replica needs more than it may have without, or others need its tokens.
     pub(super) fn wants_confirmation(&self, now: Instant) -> bool {
         let age = self.alive_at.map(|at| now.saturating_duration_since(at));
         let old = age.is_none_or(|age| age > GRACE / 2);
-        let needed = self.used > 0 || self.waiting > 0;
+        let mut accounts = self.accounts.values();
+        let needed = self.demand.used.saturating_add(self.demand.waiting) > self.bare()
+            || accounts.any(|account| account.net() > 0 || account.wanted() > 0);
         if self.lapsed { needed || !old } else { needed && old }
+    }
+
+    /// Whether the node can be forgotten, and met again as if for the first time.
+    pub(super) fn can_be_forgotten(&self) -> bool {
+        let is_empty = self.orphaned.is_empty() && self.missing.is_empty();
+        self.is_gone
+            && self.demand.used == 0
+            && is_empty
+            && self.unproven.is_none_or(|(proof, _)| proof == Proof::Glance)
+            && self.accounts.values().all(Account::is_untouched)
+    }
+
+    /// Whether nothing of it has to be told any more.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_gone
+            && self.demand.used == 0
+            && self.orphaned.is_empty()
+            && self.accounts.values().all(Account::is_quiet)
     }
 
     /// Why the tokens can or cannot be used, for a replica that owns `share`.
@@ -125,7 +160,7 @@ impl NodeBudget {
             Standing::NoSlot
         } else if self.lapsed {
             Standing::Unconfirmed
-        } else if self.unproven_since.is_some() || self.missing.iter().any(|m| m.blocks) {
+        } else if self.unproven.is_some() || self.missing.iter().any(|m| m.blocks) {
             Standing::Unproven
         } else if self.accounts.values().any(|account| !account.is_settled()) {
             Standing::Unsettled
@@ -171,35 +206,50 @@ impl NodeBudget {
         self.accounts.iter().map(|(other, account)| account.balance(mine, *other, wants)).collect()
     }
 
-    /// Returns and lends what is not needed here, and says how many connections may be open.
-    /// `bare` is the limit without tokens. The flag says whether a token was sent.
+    /// Returns and lends what is not needed here, and says how many connections may be open. A
+    /// replica that `leaves` lends nothing: what it is about to write says who has its tokens. The
+    /// flag says whether a token was sent.
     pub(super) fn settle(
         &mut self,
         share: Option<u32>,
-        bare: u32,
+        leaves: bool,
         now: Instant,
         is_heard: impl Fn(InstanceId) -> bool,
     ) -> (Allowance, bool) {
         let age = self.alive_at.map(|at| now.saturating_duration_since(at));
         self.lapsed |= age.is_none_or(|age| age > GRACE);
-        let Some(share) = share.filter(|share| self.standing(Some(*share)) == Standing::Usable)
-        else {
-            // Without a slot what is open beyond is somebody else's.
-            let over = if share.is_none() { self.used.saturating_sub(bare) } else { 0 };
-            return (Allowance { limit: bare, reclaim: over }, false);
-        };
+        let used = self.demand.used;
+        let usable = share.filter(|share| self.standing(Some(*share)) == Standing::Usable);
         for (tenure, account) in &mut self.accounts {
             if !is_heard(tenure.holder) {
                 account.forget_wish();
             }
         }
         let before = self.loans();
-        let claimed_back = self.give_back(share);
-        self.lend(share);
+        let (limit, claimed_back) = match usable {
+            Some(share) => {
+                let claimed_back = self.give_back(share);
+                if !leaves {
+                    self.lend(share);
+                }
+                (self.rights(share), claimed_back)
+            }
+            None => (self.bare(), 0),
+        };
         let sent = self.loans() != before;
-        let limit = self.rights(share);
-        let over = self.used.saturating_sub(limit);
-        (Allowance { limit, reclaim: over.max(claimed_back) }, sent)
+        if leaves {
+            return (Allowance { limit: 0, reclaim: used, lendable: 0 }, sent);
+        }
+        // With a slot whose tokens cannot be used, what is open beyond stays; without one it is
+        // somebody else's.
+        let over = if share.is_some() && usable.is_none() { 0 } else { used.saturating_sub(limit) };
+        let lendable = if usable.is_some() && self.may_lend() { self.wanted() } else { 0 };
+        (Allowance { limit, reclaim: over.max(claimed_back), lendable }, sent)
+    }
+
+    /// How many tokens others want.
+    fn wanted(&self) -> u32 {
+        self.accounts.values().fold(0, |sum, account| sum.saturating_add(account.wanted()))
     }
 
     fn rights(&self, share: u32) -> u32 {
@@ -207,14 +257,14 @@ impl NodeBudget {
     }
 
     fn spare(&self, share: u32) -> u32 {
-        self.rights(share).saturating_sub(self.used)
+        self.rights(share).saturating_sub(self.demand.used)
     }
 
     /// How many more tokens could be used here.
     pub(super) fn wants(&self, share: Option<u32>) -> u32 {
         match share {
             Some(share) if self.standing(Some(share)) == Standing::Usable => {
-                self.waiting.saturating_sub(self.spare(share))
+                self.demand.waiting.saturating_sub(self.spare(share))
             }
             _ => 0,
         }
@@ -227,13 +277,13 @@ impl NodeBudget {
         let mut in_use = 0_u32;
         for account in self.accounts.values_mut() {
             let net = u32::try_from(account.net().max(0)).unwrap_or(u32::MAX);
-            let due = if self.waiting == 0 { net } else { net.min(account.wanted()) };
+            let due = if self.demand.waiting == 0 { net } else { net.min(account.wanted()) };
             let sent = due.min(spare);
             account.send(sent);
             spare -= sent;
             in_use = in_use.saturating_add((net - sent).min(account.wanted()));
         }
-        if self.waiting == 0 {
+        if self.demand.waiting == 0 {
             self.orphaned.retain(|_, tokens| {
                 let dropped = spare.min(*tokens);
                 *tokens -= dropped;
@@ -244,10 +294,15 @@ impl NodeBudget {
         in_use
     }
 
-    /// Lends half of what is spare, if nobody waits here and nothing is borrowed.
-    fn lend(&mut self, share: u32) {
+    /// Whether nobody waits here and nothing is borrowed.
+    fn may_lend(&self) -> bool {
         let borrows = self.accounts.values().any(|a| a.net() > 0) || !self.orphaned.is_empty();
-        if self.waiting > 0 || borrows {
+        self.demand.waiting == 0 && !borrows
+    }
+
+    /// Lends half of what is spare.
+    fn lend(&mut self, share: u32) {
+        if !self.may_lend() {
             return;
         }
         let mut spare = self.spare(share) / 2;

@@ -19,6 +19,10 @@ use crate::InstanceId;
 /// more replicas of a proxy than this. It also bounds what a broken document costs.
 pub const MAX_SLOTS: u16 = 64;
 
+/// How many servers a slot names, of each kind. Those beyond are looked at more strictly by the next
+/// holder; the document stays small.
+const MAX_NAMES: usize = 256;
+
 /// One replica's possession of one slot, from its claim to its end. A replica that loses a slot and
 /// claims it again has another tenure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,6 +60,13 @@ struct SlotState {
     /// Whether it was freed because its holder was silent, and not by the holder.
     #[serde(default)]
     swept: bool,
+    /// The servers that showed no process of that holder when it was freed, by name; without a
+    /// meaning unless `swept`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    clean: BTreeSet<Box<str>>,
+    /// The servers of which a later holder has had the proof that nobody of before is there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    proven: BTreeSet<Box<str>>,
     /// Whether no other replica has tokens of a former holder.
     #[serde(default)]
     even: bool,
@@ -80,6 +91,15 @@ pub struct Holding {
     pub even: bool,
 }
 
+/// What a holder that gives its slot back knows of silent holders before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proven {
+    /// They are gone from every server.
+    Everywhere,
+    /// They are gone from these; the holder has not met any other.
+    At(BTreeSet<Box<str>>),
+}
+
 impl Slots {
     /// Whether no slot was ever taken.
     #[must_use]
@@ -100,6 +120,20 @@ impl Slots {
                 even: state.even,
             })
         })
+    }
+
+    /// Whether a server has shown no process of a former holder of the slot that was silent, when
+    /// the slot was freed or later; true if there is no such holder.
+    #[must_use]
+    pub(super) fn was_clean(&self, slot: u16, server: &str) -> bool {
+        self.states.get(&slot).is_none_or(|it| !it.swept || it.clean.contains(server))
+            || self.is_proven(slot, server)
+    }
+
+    /// Whether a former holder of the slot has had the proof that nobody of before is at a server.
+    #[must_use]
+    pub(super) fn is_proven(&self, slot: u16, server: &str) -> bool {
+        self.states.get(&slot).is_some_and(|state| state.proven.contains(server))
     }
 
     /// Returns what a replica holds; `None` if it holds nothing. A contested slot is returned as
@@ -151,25 +185,41 @@ impl Slots {
     }
 
     /// Returns the slots without `who`, which must have no server connection any more. `None` if it
-    /// holds nothing. `proven`: no server shows a process of a silent holder before it; `even`: no
-    /// other replica has tokens of this one or of a holder before it.
+    /// holds nothing. `even`: no other replica has tokens of this one or of a holder before it.
     #[must_use]
-    pub fn release(&self, who: InstanceId, proven: bool, even: bool) -> Option<Self> {
+    pub fn release(&self, who: InstanceId, proven: Proven, even: bool) -> Option<Self> {
         let slot = self.holding_of(who)?.tenure.slot;
         self.changed(slot, |state| {
             state.holders.remove(&who);
-            state.swept &= !proven;
+            match proven {
+                Proven::Everywhere => {
+                    state.swept = false;
+                    state.clean.clear();
+                    state.proven.clear();
+                }
+                Proven::At(servers) if state.swept => {
+                    let room = MAX_NAMES.saturating_sub(state.proven.len());
+                    state.proven.extend(servers.into_iter().take(room));
+                }
+                Proven::At(_) => {}
+            }
             state.even = even && state.holders.is_empty();
         })
     }
 
-    /// Returns the slots without the holder of `tenure`, which was silent and has no server
-    /// connection. `None` if that possession has ended.
+    /// Returns the slots without the holder of `tenure`, which was silent and has no connection to
+    /// the servers `clean`; about others nothing is known. `None` if that possession has ended.
     #[must_use]
-    pub fn sweep(&self, tenure: Tenure) -> Option<Self> {
+    pub fn sweep(&self, tenure: Tenure, clean: &BTreeSet<Box<str>>) -> Option<Self> {
         self.holdings().find(|holding| holding.tenure == tenure)?;
         self.changed(tenure.slot, |state| {
             state.holders.remove(&tenure.holder);
+            // What the holder before has left at a server may be there still.
+            let is_clean =
+                |it: &str| !state.swept || state.clean.contains(it) || state.proven.contains(it);
+            let clean = clean.iter().filter(|it| is_clean(it));
+            state.clean = clean.take(MAX_NAMES).cloned().collect();
+            state.proven.clear();
             (state.swept, state.even) = (true, false);
         })
     }
@@ -206,6 +256,17 @@ impl SlotState {
             (0, of) | (of, 0) => of,
             (a, b) => a.min(b),
         };
+        match (self.swept, other.swept) {
+            (true, true) => {
+                self.clean.retain(|it| other.clean.contains(it));
+                self.proven.retain(|it| other.proven.contains(it));
+            }
+            (false, true) => {
+                self.clean.clone_from(&other.clean);
+                self.proven.clone_from(&other.proven);
+            }
+            (_, false) => {}
+        }
         self.swept |= other.swept;
         self.even &= other.even;
         self.unknown.merge(other.unknown.clone());
@@ -243,11 +304,24 @@ mod tests {
         let renewed = slots.renew(A).unwrap();
         assert_eq!(renewed.holding_of(A).unwrap().tenure, a.tenure);
         assert!(renewed.holding_of(A).unwrap().counter > a.counter);
-        let swept = renewed.sweep(a.tenure).unwrap();
-        assert_eq!(swept.sweep(a.tenure), None);
+        let clean = BTreeSet::from(["one:5432".into(), "two:5432".into()]);
+        let swept = renewed.sweep(a.tenure, &clean).unwrap();
+        assert_eq!(swept.sweep(a.tenure, &clean), None);
+        assert!(swept.was_clean(0, "one:5432") && !swept.was_clean(0, "three:5432"));
         let c = swept.claim(C, 2).unwrap().holding_of(C).unwrap();
         assert!((c.tenure.slot, c.after_sweep) == (0, true) && c.tenure.since > a.tenure.since);
-        let left = slots.release(B, true, true).unwrap().claim(C, 2).unwrap();
+        let again = swept.claim(C, 2).unwrap();
+        let again = again.sweep(c.tenure, &BTreeSet::from(["two:5432".into(), "four:5432".into()]));
+        let again = again.unwrap();
+        assert!(again.was_clean(0, "two:5432") && again.was_clean(1, "four:5432"));
+        assert!(!again.was_clean(0, "one:5432") && !again.was_clean(0, "four:5432"));
+        let some = Proven::At(BTreeSet::from(["three:5432".into()]));
+        let passed_on = swept.claim(C, 2).unwrap().release(C, some, true).unwrap();
+        assert!(passed_on.is_proven(0, "three:5432") && !passed_on.is_proven(0, "one:5432"));
+        let swept = passed_on.claim(A, 2).unwrap();
+        let swept = swept.sweep(swept.holding_of(A).unwrap().tenure, &BTreeSet::new()).unwrap();
+        assert!(!swept.was_clean(0, "three:5432"), "the last one may be there");
+        let left = slots.release(B, Proven::Everywhere, true).unwrap().claim(C, 2).unwrap();
         assert!(!left.holding_of(C).unwrap().after_sweep);
     }
 
@@ -270,7 +344,7 @@ mod tests {
         assert_eq!(ab, ba);
         assert!(ab.holding_of(A).unwrap().contested && ab.holding_of(B).unwrap().contested);
         assert_eq!(ab.renew(A), None);
-        let left = ab.release(B, true, true).unwrap();
+        let left = ab.release(B, Proven::Everywhere, true).unwrap();
         assert!(!left.holding_of(A).unwrap().contested);
         ab.merge(&left);
         assert_eq!(ab, left, "the later state of a chain wins");

@@ -2,7 +2,9 @@
 //! network that loses, doubles and reorders, and servers that count their connections.
 //!
 //! `PGIMBAL_SEED` runs one seed, `PGIMBAL_STEPS` changes the number of steps in all.
+#![allow(clippy::expect_used, reason = "in a test a failed expectation is the point")]
 
+mod cases;
 mod process;
 #[path = "../../../pooler/tests/simulation/random.rs"]
 mod random;
@@ -28,6 +30,16 @@ fn budget_is_never_exceeded_and_no_token_is_lost() {
     }
     println!("{seen:?}");
     seen.assert_all_happened();
+}
+
+#[test]
+fn budget_of_a_replica_that_only_one_server_sees_stays_its_own() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        for is_heard in [false, true] {
+            World::strand_one(seed, is_heard);
+        }
+    }
 }
 
 fn run(seed: u64) -> world::Seen {

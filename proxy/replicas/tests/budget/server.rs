@@ -7,6 +7,8 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     pub(crate) total: u32,
+    /// Nobody can connect.
+    pub(crate) is_down: bool,
     next_pid: u32,
     connections: BTreeMap<u32, Connection>,
 }
@@ -58,6 +60,12 @@ impl Server {
     }
 
     pub(crate) fn restart(&mut self) {
+        self.connections.clear();
+    }
+
+    /// It goes down, and its connections with it, or comes up again.
+    pub(crate) fn turn_down(&mut self, is_down: bool) {
+        self.is_down = is_down;
         self.connections.clear();
     }
 

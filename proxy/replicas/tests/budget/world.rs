@@ -30,6 +30,8 @@ pub(crate) struct World {
     pace: usize,
     /// Nothing goes wrong any more.
     healed: bool,
+    /// Nothing goes wrong by chance.
+    is_calm: bool,
     pub(crate) seen: Seen,
 }
 
@@ -38,6 +40,12 @@ pub(crate) struct World {
 pub(crate) struct Seen {
     loans: u64,
     conflicts: u64,
+    /// Writes to the store of which the writer does not know that they have succeeded.
+    unanswered: u64,
+    /// Processes that have given their slot back.
+    left: u64,
+    /// Sweeps while a server was down.
+    partial: u64,
     sweeps: u64,
     crashes: u64,
     bare: u64,
@@ -48,6 +56,9 @@ impl Seen {
     pub(crate) fn add(&mut self, other: Self) {
         self.loans += other.loans;
         self.conflicts += other.conflicts;
+        self.unanswered += other.unanswered;
+        self.left += other.left;
+        self.partial += other.partial;
         self.sweeps += other.sweeps;
         self.crashes += other.crashes;
         self.bare += other.bare;
@@ -56,9 +67,12 @@ impl Seen {
 
     /// A simulation in which nothing happens holds nothing.
     pub(crate) fn assert_all_happened(&self) {
-        let Self { loans, conflicts, sweeps, crashes, bare, full } = *self;
+        let Self { loans, conflicts, sweeps, crashes, bare, full, .. } = *self;
         for count in [loans, conflicts, sweeps, crashes, bare, full] {
             assert!(count > 100, "{self:?}");
+        }
+        for count in [self.unanswered, self.left, self.partial] {
+            assert!(count > 30, "{self:?}");
         }
     }
 }
@@ -85,6 +99,7 @@ impl World {
             next_id: 1,
             pace: 0,
             healed: false,
+            is_calm: false,
             seen: Seen::default(),
         };
         world.pace = world.random.pick(&[30, 100, 300]);
@@ -119,7 +134,7 @@ impl World {
                 self.turn(index);
             }
         }
-        if !self.healed && self.random.chance(2) {
+        if !self.is_calm && self.random.chance(2) {
             self.trouble();
         }
         self.check();
@@ -131,14 +146,22 @@ impl World {
             let longest = if slow { 15_000 } else { 50 };
             let dial_time = Duration::from_millis(self.random.below(longest) as u64);
             let process = &mut self.processes[index];
-            process.serve(node, &mut self.servers[node], self.now, dial_time);
+            let closes_idle = self.random.chance(2);
+            process.serve(node, &mut self.servers[node], self.now, dial_time, closes_idle);
         }
         self.speak(index);
         self.use_store(index);
         let process = &self.processes[index];
         let empty = process.nodes.iter().all(|node| node.used() == 0);
         if process.leaves && empty && process.budget.slot().is_none() {
+            self.seen.left += 1;
             self.processes.remove(index);
+            if !self.healed && self.random.chance(60) {
+                // The next one of a roll.
+                self.start();
+                let nodes = self.processes.last_mut().map(|process| &mut process.nodes);
+                nodes.into_iter().flatten().for_each(|node| node.demand = 30);
+            }
         }
     }
 
@@ -185,40 +208,52 @@ impl World {
         }
     }
 
-    /// Reads the store, or writes what was read a while ago.
+    /// Reads the store, or decides about what was read a while ago, or writes what was decided.
     fn use_store(&mut self, index: usize) {
         let process = &mut self.processes[index];
         if process.wants_store(self.now) {
             process.read = Some(self.store.clone());
             return;
         }
-        let Some((read, version)) = process.read.take() else { return };
-        let leaves = process.leaves && process.nodes.iter().all(|node| node.used() == 0);
-        let before = self.store.0.holdings().count();
-        let change = match leaves {
-            true => process.budget.release(&read, self.now),
-            false => process.budget.change(&read, self.now),
-        };
-        let Some(change) = change else { return };
+        if let Some((read, version)) = process.read.take() {
+            let change = process.budget.change(&read, self.now);
+            process.decided = change.map(|change| (change, version));
+            if process.leaves && process.decided.is_some() {
+                // Its clients are with the others now.
+                let nodes = self.processes.iter_mut().flat_map(|process| &mut process.nodes);
+                nodes.for_each(|node| node.demand = 30);
+            }
+            return;
+        }
+        // Meanwhile it serves, speaks and listens.
+        if !self.healed && !self.random.chance(20) {
+            return;
+        }
+        let process = &mut self.processes[index];
+        let Some((change, version)) = process.decided.take() else { return };
         if version != self.store.1 {
             self.seen.conflicts += 1;
             return;
         }
-        if process.store_away {
+        let (before, after) = (self.store.0.holdings().count(), change.holdings().count());
+        if process.store_away || (!self.healed && self.random.chance(10)) {
             // Nobody knows whether it was written.
             if self.random.chance(50) {
+                self.seen.unanswered += 1;
                 self.store = (change, version + 1);
             }
             return;
         }
-        let after = change.holdings().count();
-        self.seen.sweeps += u64::from(after < before && !leaves);
+        if after < before && !process.leaves {
+            self.seen.sweeps += 1;
+            self.seen.partial += u64::from(self.servers.iter().any(|server| server.is_down));
+        }
         self.store = (change.clone(), version + 1);
         process.budget.handle_stored(&change, self.now);
     }
 
     fn trouble(&mut self) {
-        let choice = self.random.below(14);
+        let choice = self.random.below(18);
         if self.processes.is_empty() {
             return self.start();
         }
@@ -239,6 +274,12 @@ impl World {
             9 if self.random.chance(20) => self.servers[node].restart(),
             10 if self.random.chance(20) => self.processes[index].stopped_until = Some(until),
             11 if self.random.chance(50) => self.isolate(index),
+            12 if self.random.chance(10) => self.servers[node].turn_down(true),
+            17 if self.random.chance(20) => self.strand(index, node),
+            13 if self.servers[node].is_down => self.servers[node].turn_down(false),
+            14 if self.random.chance(10) => {
+                self.processes[index].turn_gone(node, &self.servers[node], self.now);
+            }
             _ => {
                 let demand = [0, 1, 3, 30][self.random.below(4)];
                 self.processes[index].nodes[node].demand = demand;
@@ -269,6 +310,68 @@ impl World {
         for (state, server) in process.nodes.iter_mut().zip(&mut self.servers) {
             state.cut_off = true;
             state.open.iter().chain(&state.dialing).for_each(|pid| server.close(*pid));
+        }
+    }
+
+    /// One of three replicas has nobody but the second server, to which the others lose the way for
+    /// a while, or, if it `is_heard`, one of the others as well. They take it for gone, and another
+    /// one gets its slot; but what it has at that server stays its own until it ends.
+    pub(crate) fn strand_one(seed: u64, is_heard: bool) -> Seen {
+        let mut world = Self::new(seed);
+        (world.is_calm, world.of, world.pace) = (true, 3, 100);
+        world.servers = vec![Server::new(9 + world.random.below(12) as u32), Server::new(15)];
+        world.processes.clear();
+        let begin = |world: &mut Self| {
+            world.start();
+            let nodes = world.processes.last_mut().map(|process| &mut process.nodes);
+            nodes.into_iter().flatten().for_each(|node| node.demand = 30);
+        };
+        (0..3).for_each(|_| begin(&mut world));
+        world.pass(Duration::from_secs(90));
+        let (ids, now) = ([1, 2].map(|at| world.processes[at].id), world.now);
+        let stranded = world.processes[0].id;
+        let (others_back, back) = (now + Duration::from_secs(100), now + Duration::from_secs(600));
+        for (at, process) in world.processes.iter_mut().enumerate() {
+            let (node, until) = if at == 0 { (0, back) } else { (1, others_back) };
+            process.cut_off(node, &mut world.servers[node], until);
+        }
+        let one = &mut world.processes[0];
+        (one.store_away, one.is_pinned) = (true, true);
+        match is_heard {
+            true => world.partitions.push((stranded.min(ids[0]), stranded.max(ids[0]))),
+            false => one.isolated = Some((back, back)),
+        }
+        begin(&mut world);
+        world.pass(Duration::from_secs(400));
+        let has = world.servers[1].by_owner();
+        assert!(has.get(&stranded).is_some_and(|has| *has > BARE), "{has:?}");
+        let newest = |world: &Self| {
+            let budget = world.processes.last().map(|process| &process.budget);
+            budget.and_then(|budget| Some((budget.slot()?, budget.status(&name(1))?.standing)))
+        };
+        assert!(matches!(newest(&world), Some((_, Standing::Unproven))), "{:?}", newest(&world));
+        world.crash(0);
+        world.pass(Duration::from_secs(300));
+        assert!(matches!(newest(&world), Some((_, Standing::Usable))), "{:?}", newest(&world));
+        world.seen
+    }
+
+    /// A replica has nobody but one server, to which the others have lost the way.
+    fn strand(&mut self, index: usize, node: usize) {
+        let seconds = |random: &mut Random| Duration::from_secs(70 + random.below(60) as u64);
+        let others_back = self.now + seconds(&mut self.random);
+        let back = others_back + seconds(&mut self.random) * 2;
+        for (at, process) in self.processes.iter_mut().enumerate() {
+            process.nodes[node].demand = 30;
+            if at != index {
+                process.cut_off(node, &mut self.servers[node], others_back);
+                continue;
+            }
+            process.store_away = true;
+            process.isolated = Some((back, back));
+            for (other, server) in self.servers.iter_mut().enumerate().filter(|it| it.0 != node) {
+                process.cut_off(other, server, back);
+            }
         }
     }
 
@@ -303,20 +406,37 @@ impl World {
         }
     }
 
-    /// Everything works again and everybody wants a lot: everybody gets its share and no token is
-    /// missing. Then one alone wants a lot, and gets what the others do not use.
+    /// Everything works again, but perhaps for a server that stays down or has left for good, and
+    /// everybody wants a lot: everybody gets its share and no token is missing. Then one alone wants
+    /// a lot, and gets what the others do not use.
     pub(crate) fn heal_and_check(&mut self) {
-        self.healed = true;
+        (self.healed, self.is_calm) = (true, true);
         self.partitions.clear();
+        self.processes.retain(|process| !process.leaves);
         while self.processes.len() < usize::from(self.of) {
             self.start();
         }
         for process in &mut self.processes {
-            (process.store_away, process.leaves, process.stopped_until) = (false, false, None);
+            (process.store_away, process.stopped_until) = (false, None);
             process.isolated = None;
+            process.decided = None;
+            process.nodes.iter_mut().for_each(|node| node.cut_until = None);
             process.nodes.iter_mut().for_each(|node| (node.demand, node.cut_off) = (100, false));
         }
         self.processes.truncate(usize::from(self.of));
+        let lost = (self.servers.len() > 1 && self.random.chance(50)).then(|| self.random.below(2));
+        let has_left = self.random.chance(50);
+        for (node, server) in self.servers.iter_mut().enumerate() {
+            let is_lost = lost == Some(node);
+            if is_lost || server.is_down {
+                server.turn_down(is_lost);
+            }
+            for process in &mut self.processes {
+                if process.nodes[node].is_gone != (is_lost && has_left) {
+                    process.turn_gone(node, server, self.now);
+                }
+            }
+        }
         let kept: Vec<u64> = self.processes.iter().map(|process| process.id).collect();
         let now = self.now;
         for server in &mut self.servers {
@@ -328,7 +448,7 @@ impl World {
         self.pace = 60;
         self.pass(Duration::from_secs(240));
         for process in &self.processes {
-            for (node, server) in self.servers.iter().enumerate() {
+            for (node, server) in self.servers.iter().enumerate().filter(|it| Some(it.0) != lost) {
                 let status = process.budget.status(&name(node));
                 let status = status.unwrap_or_else(|| panic!("no server {node}"));
                 assert_eq!(status.standing, Standing::Usable, "{} {status:?}", process.id);
@@ -340,7 +460,7 @@ impl World {
             process.nodes.iter_mut().for_each(|it| it.demand = if index == 0 { 100 } else { 1 });
         }
         self.pass(Duration::from_secs(60));
-        for (node, server) in self.servers.iter().enumerate() {
+        for (node, server) in self.servers.iter().enumerate().filter(|it| Some(it.0) != lost) {
             let share = server.total / u32::from(self.of);
             // The others use one and keep one of what is left.
             let lent = (share - 1) - (share - 1).min(1);

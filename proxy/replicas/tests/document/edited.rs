@@ -7,6 +7,7 @@ use pgimbal_auth::rotation::{AcceptedPasswords, Grace, SourceGeneration};
 use pgimbal_auth::verifier::SaltParameters;
 use pgimbal_config::Secret;
 use pgimbal_replicas::InstanceId;
+use pgimbal_replicas::budget::slots::Proven;
 use pgimbal_replicas::document::{Document, SaltsKey};
 use serde_json::{Value, json};
 
@@ -123,7 +124,7 @@ fn works(edited: Document, whole: &Document) {
     for changed in [here.slots().claim(ME, 3), here.slots().renew(ME)] {
         let _ = changed.map(|slots| here.merge_slots(&slots));
     }
-    let left = here.slots().release(ME, true, true);
+    let left = here.slots().release(ME, Proven::Everywhere, true);
     let _ = left.map(|slots| here.merge_slots(&slots));
     for (name, record) in edited.users() {
         let mut accepted = AcceptedPasswords::of_record(record, salt_parameters(), None);

@@ -75,8 +75,7 @@ impl Load {
                     format!("server {name}:{port}"),
                     format!(
                         "this replica may have {budget} connections for pools \
-                         (max_server_connections = {limit}), and min_pool_size of all pools asks \
-                         for {least}"
+                         (max_server_connections = {limit}), and {least}"
                     ),
                 );
             } else if wanted > room {
@@ -104,8 +103,8 @@ impl Load {
 }
 
 impl Server {
-    /// This replica's connections for pools and what `min_pool_size` asks for, if that is more.
-    fn too_little(&self, room: u64, replicas: u32) -> Option<(u64, u64)> {
+    /// This replica's connections for pools, with what is more than that, in words.
+    fn too_little(&self, room: u64, replicas: u32) -> Option<(u32, String)> {
         let all = match self.budget.limit {
             ServerLimit::Off => return None,
             ServerLimit::Connections(limit) => limit,
@@ -113,7 +112,40 @@ impl Server {
                 self.budget.of_settings(u32::try_from(room).unwrap_or(u32::MAX), 0)
             }
         };
-        let share = u64::from((all / replicas.max(1)).saturating_sub(self.budget.reserved));
-        (self.least > share).then_some((share, self.least))
+        let share = self.budget.of_pools(all, replicas);
+        let more = if self.least > u64::from(share) {
+            format!("min_pool_size of all pools asks for {}", self.least)
+        } else if share == 0 {
+            let least = self.budget.least(replicas);
+            format!(
+                "{replicas} replicas need at least {least} of the server: lower max_replicas, or \
+                     raise the server's max_connections"
+            )
+        } else {
+            return None;
+        };
+        Some((share, more))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_small_for_so_many_replicas_is_told() {
+        let server = |least, reserved| Server {
+            host: Host::Tcp("one".to_owned()),
+            databases: BTreeMap::new(),
+            budget: ServerBudget { reserved, ..ServerBudget::default() },
+            least,
+            looks: None,
+        };
+        // 95 % of 9 are 8.
+        assert_eq!(server(1, 0).too_little(9, 4), None);
+        let (share, why) = server(0, 1).too_little(9, 4).expect("too little");
+        assert!(share == 0 && why.contains("at least 12") && why.contains("max_replicas"), "{why}");
+        let (share, why) = server(5, 0).too_little(9, 2).expect("too little");
+        assert!(share == 3 && why.contains("min_pool_size of all pools asks for 5"), "{why}");
     }
 }

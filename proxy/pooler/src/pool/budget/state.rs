@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use pgimbal_config::{ServerBudget, ServerLimit};
 
 use super::claims::{Claim, Claimant, Claims, PATIENCE, Scope};
-use super::limits::{Cap, LearnedLimits};
+use super::limits::{Cap, Caps, LearnedLimits};
 use super::{Offered, Token, Wish};
 use crate::ids::WorkerId;
 
@@ -57,18 +57,52 @@ pub struct BudgetStatus {
     pub refused: u64,
 }
 
+/// What a process has of one server, and wants, when a share is decided about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The server's whole budget; `None` while it is not known, or has no limit.
+    pub budget: Option<u32>,
+    /// Connections that count, those being opened and those of no pool included.
+    pub used: u32,
+    /// Those of them that belong to no pool.
+    pub reserved: u32,
+    /// How many are waited for.
+    pub waiting: u32,
+}
+
+/// What a process may have of one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// How many connections, those of no pool included; more stay, but none is opened.
+    pub limit: u32,
+    /// How many of the pools' connections are to be closed as soon as they are released or idle.
+    pub reclaim: u32,
+    /// How many of them other replicas could use, once they have been idle for a while.
+    pub lendable: u32,
+}
+
+/// The limit that a [`Grant`] leaves the pools.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    limit: u32,
+    /// How many connections of pools stay; `None` for all of them.
+    keep: Option<u32>,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     config: ServerBudget,
     /// What the server allows under `auto`, and when it said so.
     settings: Option<(u32, u32, Instant)>,
     /// What the replicas' budget allows this one; `None` where there is no other replica.
-    granted: Option<u32>,
+    granted: Option<Granted>,
+    /// The configuration no longer leads to the server.
+    is_gone: bool,
     taken: u32,
     closing: u32,
     pools: HashMap<usize, u32, RandomState>,
-    roles: HashMap<Box<str>, Cap, RandomState>,
-    databases: HashMap<Box<str>, Cap, RandomState>,
+    roles: Caps,
+    databases: Caps,
     claims: Claims,
     refusal: Option<(u32, Instant)>,
     asked_at: Option<Instant>,
@@ -92,12 +126,13 @@ impl State {
         Self {
             config,
             settings: None,
-            granted: is_shared.then_some(UNKNOWN_LIMIT),
+            granted: is_shared.then_some(Granted { limit: UNKNOWN_LIMIT, keep: None }),
+            is_gone: false,
             taken: 0,
             closing: 0,
             pools: HashMap::default(),
-            roles: HashMap::default(),
-            databases: HashMap::default(),
+            roles: Caps::default(),
+            databases: Caps::default(),
             claims: Claims::default(),
             refusal: None,
             asked_at: None,
@@ -111,6 +146,14 @@ impl State {
 
     pub(super) const fn configure(&mut self, config: ServerBudget) {
         self.config = config;
+    }
+
+    pub(super) const fn set_gone(&mut self, is_gone: bool) {
+        self.is_gone = is_gone;
+    }
+
+    pub(super) const fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     pub(super) fn is_contended(&self) -> bool {
@@ -136,19 +179,25 @@ impl State {
         };
         match (self.config.limit, self.granted) {
             (ServerLimit::Off, _) | (_, None) => self.budget().unwrap_or(unknown),
-            (_, Some(granted)) => granted,
+            (_, Some(granted)) => granted.limit,
         }
     }
 
-    /// How many connections of pools there may be.
+    /// How many connections of pools there may be. A process that shares with none has one at the
+    /// least; where replicas share, none may be one that another one has.
     fn limit_of_pools(&self) -> u32 {
-        self.limit().saturating_sub(self.config.reserved).max(1)
+        let limit = self.limit().saturating_sub(self.config.reserved);
+        if self.granted.is_some() { limit } else { limit.max(1) }
     }
 
     /// Whether more connections are there, those being closed aside, than there may be: other
     /// replicas want some, or the limit was lowered.
     fn is_over(&self) -> bool {
-        self.taken - self.closing > self.limit_of_pools()
+        let open = self.taken - self.closing;
+        match (self.config.limit, self.granted) {
+            (ServerLimit::Off, _) | (_, None) => open > self.limit_of_pools(),
+            (_, Some(granted)) => granted.keep.is_some_and(|keep| open > keep),
+        }
     }
 
     /// How many more connections of pools there may be.
@@ -169,8 +218,8 @@ impl State {
         self.claims.remove(claimant);
         self.taken += 1;
         *self.pools.entry(claimant.pool).or_default() += 1;
-        cap(&mut self.roles, wish.role).taken += 1;
-        cap(&mut self.databases, wish.database).taken += 1;
+        self.roles.of(wish.role, now).taken += 1;
+        self.databases.of(wish.database, now).taken += 1;
         true
     }
 
@@ -182,15 +231,12 @@ impl State {
         }
         let role = Scope::Role(wish.role.into());
         let ahead = self.claims.ahead(claimant, &role, open_of);
-        let of_role = cap(&mut self.roles, wish.role);
-        if of_role.free().is_some_and(|free| free <= ahead) && !of_role.may_try_beyond(now) {
+        if self.roles.stands_in_the_way(wish.role, ahead, now) {
             return Some(role);
         }
         let database = Scope::Database(wish.database.into());
         let ahead = self.claims.ahead(claimant, &database, open_of);
-        let to_database = cap(&mut self.databases, wish.database);
-        let full = to_database.free().is_some_and(|free| free <= ahead);
-        (full && !to_database.may_try_beyond(now)).then_some(database)
+        self.databases.stands_in_the_way(wish.database, ahead, now).then_some(database)
     }
 
     pub(super) fn note_process(&mut self, process_id: u32) {
@@ -218,15 +264,10 @@ impl State {
                 self.pools.remove(&token.pool);
             }
         }
-        for (caps, name) in [(&mut self.roles, &token.role), (&mut self.databases, &token.database)]
-        {
-            let cap = cap(caps, name);
-            cap.taken -= 1;
-            cap.closing -= leaves;
-        }
+        self.roles.give_back(&token.role, leaves);
+        self.databases.give_back(&token.database, leaves);
         if self.taken == 0 {
-            // Names come from clients, in any number; and a server that was restarted may allow
-            // another number of connections.
+            // A server that was restarted may allow another number of connections.
             self.roles.clear();
             self.databases.clear();
             self.settings = self.settings.filter(|_| self.granted.is_some());
@@ -286,11 +327,11 @@ impl State {
         gives
     }
 
-    fn begin_to_close(&mut self, token: &Token) {
+    pub(super) fn begin_to_close(&mut self, token: &Token) {
         self.closing += 1;
         self.given_up += 1;
-        cap(&mut self.roles, &token.role).closing += 1;
-        cap(&mut self.databases, &token.database).closing += 1;
+        self.roles.begin_to_close(&token.role);
+        self.databases.begin_to_close(&token.database);
     }
 
     pub(super) fn may_ask(&mut self, now: Instant) -> bool {
@@ -381,19 +422,27 @@ impl State {
         now: Instant,
     ) {
         self.settings = Some((limits.max_connections, limits.reserved, now));
-        cap(&mut self.roles, role).learn(limits.role, now);
-        cap(&mut self.databases, database).learn(limits.database, now);
+        self.roles.of(role, now).learn(limits.role, now);
+        self.databases.of(database, now).learn(limits.database, now);
     }
 
-    pub(super) fn settle(
-        &mut self,
-        decide: impl FnOnce(Option<u32>, u32, u32) -> (u32, u32),
-        now: Instant,
-    ) {
+    pub(super) fn settle(&mut self, decide: impl FnOnce(Usage) -> Grant, now: Instant) -> Grant {
         self.claims.expire(now);
-        let used = self.taken + self.config.reserved;
-        let (limit, reclaim) = decide(self.budget(), used, self.claims.len());
-        self.granted = Some(limit.saturating_sub(reclaim));
+        let grant = decide(Usage {
+            budget: self.budget(),
+            used: self.taken + self.config.reserved,
+            reserved: self.config.reserved,
+            waiting: self.claims.len(),
+        });
+        let keep = (grant.reclaim > 0).then(|| self.taken.saturating_sub(grant.reclaim));
+        self.granted = Some(Granted { limit: grant.limit, keep });
+        grant
+    }
+
+    /// How many names of roles, or of databases, are remembered.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.roles.len().max(self.databases.len())
     }
 
     pub(super) fn status(&mut self, now: Instant) -> BudgetStatus {
@@ -409,12 +458,4 @@ impl State {
             refused: self.refused,
         }
     }
-}
-
-fn cap<'a>(caps: &'a mut HashMap<Box<str>, Cap, RandomState>, name: &str) -> &'a mut Cap {
-    if !caps.contains_key(name) {
-        caps.insert(name.into(), Cap::default());
-    }
-    // It was just put there.
-    caps.entry(name.into()).or_default()
 }

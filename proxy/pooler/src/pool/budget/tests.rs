@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pgimbal_config::{Host, ServerBudget, ServerLimit};
 
-use super::{Budgets, ConnectionBudget, LearnedLimits, Offered, Token, UNKNOWN_LIMIT, Wish};
+use super::{Budgets, ConnectionBudget, Grant, LearnedLimits, Offered, Token, UNKNOWN_LIMIT, Wish};
 use crate::ids::WorkerId;
 
 const STEP: Duration = Duration::from_millis(2);
@@ -246,4 +246,78 @@ fn budget_of_a_server_that_has_not_answered_is_small() {
     let later = now + super::LIMITS_LIFETIME;
     let fourth = budget.take(4, WorkerId(0), &wish, later);
     assert!(fourth.is_some() && budget.take(5, WorkerId(0), &wish, later).is_none());
+}
+
+/// A budget of this process alone, with `count` connections of one pool.
+fn taken(limit: ServerLimit, count: usize, now: Instant) -> (Arc<ConnectionBudget>, Vec<Token>) {
+    let budget = budget(limit);
+    let wish = Wish { budget: &budget, role: "r", database: "d", is_awaited: true };
+    let take = |_| budget.take(1, WorkerId(0), &wish, now).expect("there is room");
+    let tokens = (0..count).map(take).collect();
+    (budget, tokens)
+}
+
+#[test]
+fn budget_of_a_replica_may_be_nothing() {
+    let now = Instant::now();
+    let (budget, tokens) = taken(ServerLimit::Connections(10), 0, now);
+    let wish = Wish { budget: &budget, role: "r", database: "d", is_awaited: true };
+    let grant = |limit, reclaim| budget.settle(|_| Grant { limit, reclaim, lendable: 0 }, now);
+    grant(0, 0);
+    assert!(tokens.is_empty() && budget.take(1, WorkerId(0), &wish, now).is_none());
+    grant(1, 0);
+    let one = budget.take(1, WorkerId(0), &wish, now);
+    assert!(one.is_some() && budget.take(1, WorkerId(0), &wish, now).is_none());
+}
+
+#[test]
+fn budget_closes_as_many_as_another_replica_wants_and_no_more() {
+    let now = Instant::now();
+    let (budget, mut tokens) = taken(ServerLimit::Connections(10), 8, now);
+    // What is open beyond the limit stays, unless it is asked for.
+    budget.settle(|_| Grant { limit: 2, reclaim: 0, lendable: 0 }, now);
+    assert!(!budget.is_contended() && !tokens[0].gives_way(false, now));
+    budget.settle(|_| Grant { limit: 5, reclaim: 3, lendable: 0 }, now);
+    let mut closed = 0;
+    for token in &mut tokens {
+        closed += u32::from(budget.is_contended() && token.gives_way(false, now));
+    }
+    assert_eq!(closed, 3);
+}
+
+#[test]
+fn budget_lends_as_many_idle_connections_as_others_want() {
+    let now = Instant::now();
+    let (budget, mut tokens) = taken(ServerLimit::Connections(10), 4, now);
+    assert!(!budget.is_lendable() && !tokens[0].lend());
+    budget.settle(|_| Grant { limit: 4, reclaim: 0, lendable: 2 }, now);
+    assert!(budget.is_lendable());
+    assert_eq!(tokens.iter_mut().filter_map(|token| token.lend().then_some(())).count(), 2);
+    assert_eq!((budget.is_lendable(), budget.status(now).given_up), (false, 2));
+    assert!(!budget.is_contended(), "nobody is asked when one is released");
+    drop(tokens);
+    assert_eq!(budget.status(now).used, 0);
+}
+
+#[test]
+fn budget_forgets_the_names_of_roles_that_have_no_connection() {
+    let start = Instant::now();
+    let (budget, _one) = taken(ServerLimit::Connections(10), 1, start);
+    let names = || budget.state().names();
+    let limits = LearnedLimits { max_connections: 100, reserved: 3, role: Some(1), database: None };
+    for number in 0..20_000 {
+        let (role, now) = (format!("r{number}"), start + Duration::from_millis(number * 10));
+        let wish = Wish { budget: &budget, role: &role, database: &role, is_awaited: false };
+        let token = budget.take(2, WorkerId(0), &wish, now).expect("there is room");
+        if number % 2 == 0 {
+            budget.learn(&role, &role, limits, now);
+        }
+        if number % 5 == 0 {
+            let full = budget.take(2, WorkerId(0), &wish, now).is_none();
+            assert_eq!(full, number % 2 == 0, "its limit is known");
+        }
+        drop(token);
+        // 50 names a second are learned, and believed for 60 s.
+        assert!(names() <= 2 * (3_000 + 65), "{} names after {number}", names());
+    }
 }
