@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use pgimbal_config::{AuthType, Overrides, PoolMode, Secret};
@@ -14,6 +15,7 @@ use pgimbal_config::{AuthType, Overrides, PoolMode, Secret};
 use hint::Hint;
 
 use crate::admin::check::{CheckOptions, OutputFormat};
+use crate::top::{Pane, Place, TopOptions};
 
 /// The command that the command line names.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub enum Command {
     Run(Overrides),
     /// `check`: checks the configuration and its servers, and serves no clients.
     Check(Overrides, CheckOptions),
+    /// `top`: shows the console of a running pgimbal.
+    Top(Place, TopOptions),
     /// `config reference`: prints the option reference.
     Reference,
     /// `completions`: prints a shell's completion script.
@@ -73,6 +77,11 @@ enum Verb {
     /// Exit codes: 0 all is well, 3 something should be looked at, 1 something fails, 78 the
     /// configuration cannot be used.
     Check(CheckFlags),
+    /// Show the console of a running pgimbal or PgBouncer, live
+    ///
+    /// Asks once a second and draws pools, nodes, pinned clients, credentials and more; ? explains
+    /// the keys. Where standard output is no terminal, it prints one table and ends.
+    Top(TopFlags),
     /// About the configuration
     #[command(subcommand)]
     Config(About),
@@ -114,6 +123,27 @@ struct CheckFlags {
     json: bool,
 }
 
+/// The flags of `top`.
+#[derive(Debug, Args)]
+struct TopFlags {
+    /// Where the console is: postgres://user@host:port/database?sslmode=..
+    ///
+    /// What is missing comes from PGHOST, PGPORT [default: 6432], PGUSER, PGDATABASE, PGPASSWORD and
+    /// ~/.pgpass; the database is pgimbal or pgbouncer. A password is asked for when none is found.
+    #[arg(value_name = "URL", value_parser = |url: &str| Ok::<_, String>(Secret::from(url)))]
+    url: Option<Secret>,
+    /// Look at the pgimbal on this machine that runs with this configuration file
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    #[arg(conflicts_with = "url")]
+    config: Option<PathBuf>,
+    /// The table to begin with, or to print
+    #[arg(long, value_name = "NAME", default_value = "pools", value_parser = panes())]
+    table: Pane,
+    /// Print the table once, as plain text, and end
+    #[arg(long)]
+    once: bool,
+}
+
 /// The flags of `run` and `check`. They are text here: their values are checked where those of
 /// files and the environment are, so that every source gets the same errors.
 #[derive(Debug, Args)]
@@ -145,6 +175,11 @@ struct Options {
     workers: Option<String>,
 }
 
+/// Takes the name of a pane; completion scripts have all names.
+fn panes() -> impl TypedValueParser<Value = Pane> {
+    PossibleValuesParser::new(Pane::NAMES).try_map(|name| name.parse())
+}
+
 impl Cli {
     fn into_command(self) -> Command {
         match self.verb {
@@ -153,6 +188,10 @@ impl Cli {
             Some(Verb::Check(CheckFlags { options, user, database, json })) => {
                 let format = if json { OutputFormat::Json } else { OutputFormat::Text };
                 Command::Check(options.into(), CheckOptions { user, database, format })
+            }
+            Some(Verb::Top(TopFlags { url, config, table, once })) => {
+                let options = TopOptions { pane: table, is_once: once };
+                Command::Top(Place { url, config }, options)
             }
             Some(Verb::Config(About::Reference)) => Command::Reference,
             Some(Verb::Completions { shell }) => Command::Completions(shell),
@@ -214,9 +253,27 @@ mod tests {
     }
 
     #[test]
+    fn top_has_a_place_and_a_table() {
+        let line = "pgimbal top postgres://u@h --table nodes --once";
+        let Command::Top(place, options) = command(line) else { panic!("{line}") };
+        assert_eq!(place, Place { url: Some("postgres://u@h".into()), config: None });
+        assert_eq!(options, TopOptions { pane: Pane::Nodes, is_once: true });
+        let Command::Top(_, options) = command("pgimbal top") else { panic!() };
+        assert_eq!(options, TopOptions { pane: Pane::Pools, is_once: false });
+        for wrong in ["top --table pool", "top postgres:// --config a.toml"] {
+            let words = ["pgimbal"].into_iter().chain(wrong.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_password_on_the_command_line_is_not_printed() {
-        let shown = format!("{:?}", command("pgimbal --upstream postgres://u:hunter2@h/d"));
-        assert!(!shown.contains("hunter2"), "{shown}");
+        for line in
+            ["pgimbal --upstream postgres://u:hunter2@h/d", "pgimbal top postgres://u:hunter2@h"]
+        {
+            let shown = format!("{:?}", command(line));
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
     }
 
     #[test]

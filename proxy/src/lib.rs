@@ -26,6 +26,7 @@ pub mod store;
 pub mod tcp;
 pub mod telemetry;
 pub mod tls;
+pub mod top;
 pub mod topology;
 pub mod transport;
 pub mod worker;

@@ -10,6 +10,7 @@ use pgimbal::inherited::Inherited;
 use pgimbal::logging;
 use pgimbal::serve::{Prepared, ServeError, environment};
 use pgimbal::signals::{self, Signals};
+use pgimbal::top;
 use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
 
 /// musl's own allocator has one lock for all workers. The 5 allocations of an extended query take it
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::ManualPage(name) => manual_page(&name),
         Command::ManualPages => manual_page_names(),
         Command::Run(overrides) => run(overrides),
+        Command::Top(place, options) => top::run(&place, options),
         Command::Check(overrides, options) => match pgimbal_config::load(&overrides, environment())
         {
             Ok(config) => check(Arc::new(config), &options),
