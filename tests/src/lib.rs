@@ -31,6 +31,7 @@ pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod prometheus;
+pub mod pseudo_terminal;
 pub mod relay;
 pub mod reply;
 pub mod script;
