@@ -49,7 +49,7 @@ pub use credential::{CredentialConfig, MAX_SHARED_GENERATIONS};
 pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
 pub use host::Host;
 pub use http::{GREATEST_HTTP_TOKEN, HttpAccess, HttpConfig, LEAST_HTTP_TOKEN};
-pub use load::load;
+pub use load::{client_login, load};
 pub use peers::{GREATEST_PEER_ID, LEAST_DEPLOYMENT_KEY, PeerAddress, PeersConfig};
 pub use pgpass::password_in_pgpass;
 pub use pool::{DatabaseConfig, MaxPinned, PoolConfig, ResolvedPool};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::check;
-use crate::config::Config;
+use crate::config::{Config, TcpConfig, WILDCARD};
 use crate::error::{ConfigError, ConfigErrors};
+use crate::pool::ResolvedPool;
 use crate::read::{self, Read};
 use crate::secret::Secret;
 use crate::sources::{ENV_CONFIG, ENV_UPSTREAM, Layer, Origin, Overrides, Sources};
@@ -47,6 +48,39 @@ pub fn load(
         None => Ok(config),
         Some(errors) => Err(errors),
     }
+}
+
+/// The login that a connection URI of libpq's form describes, for a program that is itself a client:
+/// its server, user, password, database and TLS, and the options of TCP. What the URI leaves out
+/// comes from libpq's variables in `env` and its password file. Unlike a pool's, the database may
+/// have any name.
+///
+/// # Errors
+/// [`ConfigErrors`] with everything that is wrong, under the origin `URL`; never the URI or a part
+/// of it.
+pub fn client_login(
+    uri: &Secret,
+    env: &BTreeMap<String, String>,
+) -> Result<(ResolvedPool, TcpConfig), ConfigErrors> {
+    const ORIGIN: &str = "URL";
+    let gathered = upstream::resolve(uri, ORIGIN, env).map(|upstream| upstream.values);
+    let (layers, mut errors) = match gathered {
+        Ok(values) => (vec![Layer::new(Origin::Upstream(ORIGIN), values)], Vec::new()),
+        Err(errors) => (Vec::new(), errors),
+    };
+    let Read { mut config, errors: found, .. } =
+        read::read(&Sources::merged(layers), ORIGIN.to_owned());
+    errors.extend(found);
+    resolve(&mut config, false);
+    let named = |name: &&String| *name != WILDCARD;
+    let database = config.databases.keys().find(named);
+    let user = config.users.keys().find(named);
+    let pool = database.zip(user).and_then(|(database, user)| config.pool(database, user));
+    if let Some(errors) = ConfigErrors::from_found(errors) {
+        return Err(errors);
+    }
+    let none = || ConfigErrors::from(ConfigError::of_source(ORIGIN, "names no login"));
+    Ok((pool.ok_or_else(none)?, config.clients.tcp))
 }
 
 #[derive(Default)]

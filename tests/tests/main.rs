@@ -54,5 +54,6 @@ mod statements;
 mod terraform;
 mod timeouts;
 mod tls;
+mod top;
 mod two_commands;
 mod vault;

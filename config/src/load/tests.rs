@@ -247,3 +247,21 @@ fn every_commented_option_of_the_example_is_one() {
     let wrong: Vec<_> = found.iter().filter(|e| !e.cause.contains("No such file")).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn a_client_may_log_in_to_a_database_of_any_name() {
+    let variables: BTreeMap<_, _> =
+        env(&[("PGDATABASE", "pgimbal"), ("PGPASSWORD", "p")]).collect();
+    let (pool, _) = client_login(&"postgres://ann@h:1".into(), &variables).expect("usable");
+    assert_eq!((&*pool.dbname, &*pool.user, pool.port), ("pgimbal", "ann", 1));
+    assert_eq!(pool.login.fixed().map(Secret::expose), Some("p"));
+    for (url, cause) in [
+        ("postgres://u:hunter2@h/d?sslmod=x", "sslmode"),
+        ("postgres://u:hunter2@h/d?sslmode=x", "sslmode"),
+        ("postgres://u:hunter2@h/%2a", "names no login"),
+    ] {
+        let errors = client_login(&url.into(), &BTreeMap::new()).expect_err(url).to_string();
+        assert!(errors.contains("URL") && errors.contains(cause), "{url}: {errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+}

@@ -89,24 +89,12 @@ impl Place {
     }
 }
 
-/// The login that a URI and libpq's variables describe: that of a pool with this upstream.
+/// The login that a URI and libpq's variables describe.
 fn target(url: &Secret, libpq: &BTreeMap<String, String>) -> Result<Target, PlaceError> {
-    let overrides = Overrides {
-        upstream: Some(url.clone()),
-        // The pool would serve nobody: its own clients need no password.
-        auth_type: Some("trust".to_owned()),
-        listen: Some("127.0.0.1:6432".to_owned()),
-        ..Overrides::default()
-    };
-    let config = pgimbal_config::load(&overrides, libpq.clone().into_iter())
-        .map_err(|errors| PlaceError::Config(errors.to_string().replace("--upstream", "URL")))?;
-    let named = |name: &&String| *name != pgimbal_config::WILDCARD;
-    let database = config.databases.keys().find(named);
-    let user = config.users.keys().find(named);
-    let pool = database.zip(user).and_then(|(database, user)| config.pool(database, user));
-    let pool = pool.ok_or_else(|| PlaceError::Config("URL: it names no login".to_owned()))?;
+    let (pool, tcp) = pgimbal_config::client_login(url, libpq)
+        .map_err(|errors| PlaceError::Config(errors.to_string()))?;
     let tls = Arc::new(TlsConnector::new(&pool.tls)?);
-    Ok(Target::new(&pool, tls, config.clients.tcp.clone()))
+    Ok(Target::new(&pool, tls, tcp))
 }
 
 /// The console of a pgimbal with this configuration: the first address that it listens on, and the
