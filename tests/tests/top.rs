@@ -10,7 +10,7 @@ use pgimbal_tests::postgres::as_postgres;
 use pgimbal_tests::process::{Directory, Process, directory};
 use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::pseudo_terminal::PseudoTerminal;
-use pgimbal_tests::{Login, Pgimbal, Postgres};
+use pgimbal_tests::{Login, Pgimbal, Postgres, WireClient};
 use rustix::process::Signal;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -141,13 +141,16 @@ fn top_gives_the_terminal_back_at_control_c_and_at_signals() {
 #[test]
 fn top_shows_what_clients_call_themselves_harmlessly() {
     let server = Postgres::start();
-    let proxy = Pgimbal::before(&server);
+    // It shows names as they are, unlike pgimbal.
+    let pgbouncer = PgBouncer::before(&server);
     let login = Login::new("app", "app", "app-secret");
-    let _client = proxy.log_in(&login.with("application_name", "evil\x1b]0;owned\x07\x1b[2J"));
-    let url = url(proxy.port);
+    let mut client = WireClient::tcp(pgbouncer.port);
+    let login = login.with("application_name", "evil\x1b]0;owned\x07\x1b[2J");
+    client.log_in(&login).expect("a login");
+    let url = url(pgbouncer.port);
     let command = top(&[&url, "--table", "clients"]);
-    let screen = PseudoTerminal::start(&command, 24, 300);
-    screen.wait_for_text("evil\\x1b]0;owned\\x07");
+    let screen = PseudoTerminal::start(&command, 24, 400);
+    screen.wait_for_text("evil\\x1b]0;owned\\x07\\x1b[2J");
     let written = screen.written();
     assert!(!written.contains("\x1b]0;owned"), "{written:?}");
     let plain = printed(&mut top(&[&url, "--table", "clients"])).succeeded();
@@ -232,7 +235,7 @@ fn top_shows_pgbouncer_as_far_as_its_console_goes() {
     let server = Postgres::start();
     let pgbouncer = PgBouncer::before(&server);
     let url = url(pgbouncer.port);
-    let mut client = pgimbal_tests::WireClient::tcp(pgbouncer.port);
+    let mut client = WireClient::tcp(pgbouncer.port);
     client.log_in(&Login::new("app", "app", "app-secret")).expect("a login");
     let _ = client.ok("select 1");
     let mut screen = PseudoTerminal::start(&top(&[&url]), 24, 80);
@@ -250,7 +253,7 @@ fn top_shows_pgbouncer_as_far_as_its_console_goes() {
         assert!(!tabs.contains(pane), "{pane}: {tabs}");
     }
     screen.press("\x1b[D");
-    screen.wait_for_text("reserve_pool");
+    screen.wait_for_text("current_connections");
     screen.press("q");
     assert_eq!(screen.ended().code(), Some(0));
     screen.wait_until_restored();

@@ -112,7 +112,10 @@ impl Pane {
                 "total_xact_count",
                 "total_query_count",
             ],
-            Self::Failovers | Self::Budget | Self::Peers | Self::Databases => &[],
+            Self::Databases => {
+                &["name", "host", "port", "database", "pool_size", "current_connections"]
+            }
+            Self::Failovers | Self::Budget | Self::Peers => &[],
         }
     }
 

@@ -64,7 +64,7 @@ pub(super) fn render(frame: &mut Frame<'_>, state: &State, theme: Theme) {
     ])
     .areas(area);
     frame.render_widget(title_line(state, theme), title);
-    frame.render_widget(tab_line(state), tabs);
+    frame.render_widget(tab_line(state, area.width), tabs);
     if sparklines > 0 {
         let areas = Layout::horizontal([Constraint::Fill(1); 3]).spacing(1).areas::<3>(figures);
         for (series, area) in state.history().series().into_iter().zip(areas) {
@@ -92,19 +92,29 @@ fn title_line(state: &State, theme: Theme) -> Line<'static> {
     Line::from(spans)
 }
 
-/// The names of the panes from the one before the selected, where they are too many for the line.
-fn tab_line(state: &State) -> Line<'static> {
-    let tab = |pane: &super::pane::Pane| {
-        let style = match *pane == state.selected() {
+/// The names of the panes. Where they are too many for the width, as many of the first are left out
+/// as the selected one needs to be seen.
+fn tab_line(state: &State, width: u16) -> Line<'static> {
+    let tabs: Vec<(String, bool)> = state
+        .panes()
+        .iter()
+        .map(|pane| (format!(" {} ", pane.name()), *pane == state.selected()))
+        .collect();
+    let up_to_selected = tabs.iter().position(|(_, selected)| *selected).map_or(0, |at| at + 1);
+    let mut first = 0;
+    // Names are of one byte for a column, and a blank follows each.
+    let taken = |first: usize| tabs[first..up_to_selected].iter().map(|(t, _)| t.len() + 1).sum();
+    while first + 1 < up_to_selected && usize::from(width) + 1 < taken(first) {
+        first += 1;
+    }
+    let tab = |(text, is_selected): &(String, bool)| {
+        let style = match is_selected {
             true => Style::new().add_modifier(Modifier::REVERSED),
             false => Style::new(),
         };
-        [Span::styled(format!(" {} ", pane.name()), style), Span::raw(" ")]
+        [Span::styled(text.clone(), style), Span::raw(" ")]
     };
-    let at = state.panes().iter().position(|pane| *pane == state.selected()).unwrap_or(0);
-    // All of them are narrower than 90 columns; a screen of 80 cuts the last.
-    let first = if at > 6 { at - 6 } else { 0 };
-    Line::from(state.panes()[first..].iter().flat_map(tab).collect::<Vec<_>>())
+    Line::from(tabs[first..].iter().flat_map(tab).collect::<Vec<_>>())
 }
 
 fn sparkline(frame: &mut Frame<'_>, (name, values): Series<'_>, area: Rect, theme: Theme) {
@@ -199,6 +209,7 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
+    use super::super::pane::Pane;
     use super::super::state::tests::{answer, connected, press};
     use super::super::table::tests::table;
     use super::*;
@@ -269,6 +280,21 @@ mod tests {
         assert_eq!(header(&state), "database a_long_column another_column");
         press(&mut state, ">");
         assert_eq!(header(&state), "database another_column the_last_column");
+    }
+
+    #[test]
+    fn the_selected_pane_is_seen_whatever_the_width() {
+        let mut state = connected();
+        state.handle_connected("pgimbal".to_owned(), Pane::ALL.to_vec());
+        for _ in Pane::ALL {
+            let name = state.selected().name();
+            for width in [12, 40, 80, 120] {
+                let tabs = lines(&state, width, 8)[1].clone();
+                assert!(tabs.contains(&format!(" {name}")), "{width} {name}: {tabs}");
+                assert!(width < 120 || tabs.starts_with("  pools"), "{tabs}");
+            }
+            press(&mut state, "\t");
+        }
     }
 
     #[test]
