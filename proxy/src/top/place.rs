@@ -54,16 +54,16 @@ impl Place {
     ) -> Result<Vec<Target>, PlaceError> {
         let (pgimbal, mut libpq): (BTreeMap<_, _>, BTreeMap<_, _>) =
             environment.partition(|(name, _)| name.starts_with("PGIMBAL_"));
-        let url = match (&self.url, &self.config) {
-            (Some(url), _) => url.clone(),
+        let (url, password) = match (&self.url, &self.config) {
+            (Some(url), _) => (url.clone(), None),
             (None, Some(file)) => {
                 let overrides = Overrides { config: Some(file.clone()), ..Overrides::default() };
                 let env = pgimbal.into_iter().chain(libpq.clone());
                 let config = pgimbal_config::load(&overrides, env)
                     .map_err(|errors| PlaceError::Config(errors.to_string()))?;
-                of_config(&config, &mut libpq)?
+                of_config(&config, libpq.get("PGUSER"))?
             }
-            (None, None) => Secret::from("postgres://"),
+            (None, None) => (Secret::from("postgres://"), None),
         };
         // A variable that is there and empty counts as not set, as in libpq.
         let is_set = |name: &str| libpq.get(name).is_some_and(|value| !value.is_empty());
@@ -79,7 +79,8 @@ impl Place {
             if let Some(database) = database {
                 libpq.insert("PGDATABASE".to_owned(), database.to_owned());
             }
-            let target = target(&url, &libpq)?;
+            let mut target = target(&url, &libpq)?;
+            target.password = target.password.or_else(|| password.clone());
             // The URI names a database, and wins over the variable.
             if targets.iter().all(|known| known.database != target.database) {
                 targets.push(target);
@@ -98,20 +99,16 @@ fn target(url: &Secret, libpq: &BTreeMap<String, String>) -> Result<Target, Plac
 }
 
 /// The console of a pgimbal with this configuration: the first address that it listens on, and the
-/// first user who may use the console. The user's password in the configuration counts when libpq's
-/// variables have none.
-fn of_config(config: &Config, libpq: &mut BTreeMap<String, String>) -> Result<Secret, PlaceError> {
+/// `wanted` user, else the first who may use the console. Beside it the user's password in the
+/// configuration, which counts when libpq knows none.
+fn of_config(
+    config: &Config,
+    wanted: Option<&String>,
+) -> Result<(Secret, Option<Secret>), PlaceError> {
     let mut users = config.stats_users.iter().chain(&config.admin_users);
-    let wanted = libpq.get("PGUSER").filter(|user| !user.is_empty()).cloned();
-    let user = match wanted {
-        Some(user) => user,
-        None => users.next().ok_or(PlaceError::NoUser)?.clone(),
-    };
-    if !libpq.contains_key("PGPASSWORD")
-        && let Some(password) = config.user(&user).and_then(|u| u.server_password().cloned())
-    {
-        libpq.insert("PGPASSWORD".to_owned(), password.expose().to_owned());
-    }
+    let wanted = wanted.filter(|user| !user.is_empty());
+    let user = wanted.or_else(|| users.next()).ok_or(PlaceError::NoUser)?;
+    let password = config.user(user).and_then(|entry| entry.server_password().cloned());
     let address = match config.listen.addresses.first() {
         Some(address) if address.ip().is_unspecified() => {
             let host = if address.is_ipv4() { "127.0.0.1" } else { "[::1]" };
@@ -124,7 +121,7 @@ fn of_config(config: &Config, libpq: &mut BTreeMap<String, String>) -> Result<Se
             format!("{directory}:{}", config.listen.unix_socket_port)
         }
     };
-    Ok(Secret::new(format!("postgres://{}@{address}/pgimbal", encoded(&user))))
+    Ok((Secret::new(format!("postgres://{}@{address}/pgimbal", encoded(user))), password))
 }
 
 fn encoded(text: &str) -> String {
@@ -139,7 +136,8 @@ mod tests {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let targets = place.targets(env).unwrap_or_else(|error| panic!("{error}"));
         let shown = |t: &Target| {
-            let password = t.password.as_ref().map_or("-", |p| p.expose());
+            let is = |text: &str| t.password == Some(text.into());
+            let password = ["p", "q"].into_iter().find(|text| is(text)).unwrap_or("-");
             format!("{}@{}:{}/{} {password}", t.user, t.host, t.port, t.database)
         };
         targets.iter().map(shown).collect()

@@ -242,7 +242,7 @@ mod tests {
         press(&mut state, "s");
         let lines = lines(&state, 80, 24);
         assert_eq!(lines[0], "pgimbal top  127.0.0.1:6432  pgimbal 0.1.0");
-        assert_eq!(lines[1], "  pools   nodes   clients");
+        assert_eq!(lines[1], " pools   nodes   clients");
         assert!(lines[2].starts_with("transactions/s 100"), "{lines:#?}");
         assert!(lines[2].contains("clients waiting 4") && lines[2].contains("servers active 2"));
         assert!(lines[4].contains('█'), "{lines:#?}");
@@ -291,7 +291,7 @@ mod tests {
             for width in [12, 40, 80, 120] {
                 let tabs = lines(&state, width, 8)[1].clone();
                 assert!(tabs.contains(&format!(" {name}")), "{width} {name}: {tabs}");
-                assert!(width < 120 || tabs.starts_with("  pools"), "{tabs}");
+                assert!(width < 120 || tabs.starts_with(" pools"), "{tabs}");
             }
             press(&mut state, "\t");
         }
