@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pgimbal_config::{Config, Overrides, Secret};
+use pgimbal_config::{Config, Overrides, PasswordForm, Secret};
 use thiserror::Error;
 
 use crate::dial::Target;
@@ -108,7 +108,8 @@ fn of_config(
     let mut users = config.stats_users.iter().chain(&config.admin_users);
     let wanted = wanted.filter(|user| !user.is_empty());
     let user = wanted.or_else(|| users.next()).ok_or(PlaceError::NoUser)?;
-    let password = config.user(user).and_then(|entry| entry.server_password().cloned());
+    let is_plain = |secret: &Secret| PasswordForm::of(secret) == PasswordForm::Plain;
+    let password = config.user(user).and_then(|entry| entry.password).filter(is_plain);
     let address = match config.listen.addresses.first() {
         Some(address) if address.ip().is_unspecified() => {
             let host = if address.is_ipv4() { "127.0.0.1" } else { "[::1]" };
@@ -173,6 +174,7 @@ mod tests {
         write("listen = ['0.0.0.0:7000']\nadmin_users = ['ops']");
         assert_eq!(targets(&place, &[]), ["ops@127.0.0.1:7000/pgimbal p"]);
         assert_eq!(targets(&place, &[("PGPASSWORD", "q")]), ["ops@127.0.0.1:7000/pgimbal q"]);
+        assert_eq!(targets(&place, &[("PGUSER", "app")]), ["app@127.0.0.1:7000/pgimbal -"]);
         write("listen = ['127.0.0.1:7000']");
         let error = place.targets(std::iter::empty()).unwrap_err();
         assert!(matches!(error, PlaceError::NoUser), "{error}");

@@ -24,10 +24,11 @@ fn flags(text: &str) -> Vec<String> {
 #[test]
 fn each_manual_page_has_what_help_says() {
     let page = |name: &str| said(&["man", name]);
-    let commands: [(&str, &[&str]); 6] = [
+    let commands: [(&str, &[&str]); 7] = [
         ("pgimbal.1", &[]),
         ("pgimbal-run.1", &["run"]),
         ("pgimbal-check.1", &["check"]),
+        ("pgimbal-top.1", &["top"]),
         ("pgimbal-config-reference.1", &["config", "reference"]),
         ("pgimbal-completions.1", &["completions"]),
         ("pgimbal-man.1", &["man"]),
@@ -57,7 +58,7 @@ fn the_manual_pages_are_read_without_a_warning() {
         assert_eq!(finished.stderr, "", "{name}");
         assert!(finished.stdout.contains("NAME"), "{}", finished.stdout);
     }
-    assert_eq!(names.lines().count(), 8, "a command each, and pgimbal.toml(5): {names}");
+    assert_eq!(names.lines().count(), 9, "a command each, and pgimbal.toml(5): {names}");
 }
 
 #[test]
