@@ -35,6 +35,11 @@ fn on_terminal(proxy: &Pgimbal, arguments: &[&str]) -> PseudoTerminal {
     PseudoTerminal::start(&top(&[&[url.as_str()], arguments].concat()), 24, 80)
 }
 
+/// Whether there is a row of the database `app`.
+fn has_pool(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("app "))
+}
+
 /// Whether the first sparkline has a figure; before there are two samples it has none.
 fn has_rate(text: &str) -> bool {
     let figure = text.split_once("transactions/s ").map(|(_, rest)| rest);
@@ -108,9 +113,11 @@ fn top_shows_a_pgimbal_live_and_says_when_it_is_gone() {
     screen.press("s");
     screen.wait_for_text("database▲");
     screen.press("/nobody");
-    screen.wait_for("no row", |text| text.contains("/nobody") && !text.contains("transaction\n"));
+    screen.wait_for("no row", |text| text.contains("/nobody") && !has_pool(text));
     screen.press("\x1b");
-    screen.wait_for_text("database▲");
+    // The key is read: an arrow's bytes behind it would be another key.
+    screen.wait_for_text("q quit");
+    screen.wait_for("the pool again", has_pool);
     // To the left: the last pane.
     screen.press("\x1b[D");
     screen.wait_for_text("current_connections");
