@@ -20,7 +20,7 @@ use super::*;
 use crate::tls::TlsConnector;
 
 /// Longer than anything takes that does not fail.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(40);
 
 /// What a false node does with a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
