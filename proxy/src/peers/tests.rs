@@ -652,7 +652,10 @@ async fn wrong_answers_of_a_peer_are_errors_in_time() {
         (fake(rows(long)), "longer than 1 MiB"),
         (fake(rows(half)), "broken off"),
         (fake(rows("garbage\r\n\r\n".to_owned())), ""),
-        (fake(|_: &mut dyn Write| std::thread::sleep(Duration::from_secs(10))), "no answer in time"),
+        (
+            fake(|_: &mut dyn Write| std::thread::sleep(Duration::from_secs(10))),
+            "no answer in time",
+        ),
         (fake(rows("HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno".to_owned())), "no"),
     ];
     for (port, why) in cases {
