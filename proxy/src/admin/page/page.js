@@ -179,7 +179,7 @@
   const session = { admin: false, csrf: null };
 
   const MEANING = {
-    HOLD: 'Writes to this cluster wait from now on, on every replica, until RESUME or until failover_hold is over. Say it before a planned switchover.',
+    HOLD: 'Writes to this cluster wait from now on, on every replica. Once failover_hold is over they are refused (57P03), until somebody says RESUME: neither time nor a restart ends it. Say it before a planned switchover.',
     RESUME: 'Writes to this cluster that wait go on, on every replica.',
     REFRESH: 'The source of this user’s password is asked at once, on every replica.',
     'REVOKE OLD': 'All passwords of this user but the newest are refused from now on, on every replica. This cannot be taken back. Sessions that have logged in with an old one stay.',
