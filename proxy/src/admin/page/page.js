@@ -230,6 +230,7 @@
         headers: { 'content-type': 'application/json', 'x-pgimbal-csrf': session.csrf },
         body: JSON.stringify({ command, target }),
       });
+      if (answer.status === 401) return location.reload();
       const outcome = await answer.json();
       if (!answer.ok) throw new Error(outcome.error);
       const list = element('ul', {});
