@@ -239,7 +239,8 @@
         list.append(element('li', {}, ...(replica ? [name, ': '] : []), element('bdi', {}, clean(said))));
       }
       const head = element('p', { class: outcome.ok ? null : 'bad' });
-      head.textContent = outcome.ok ? 'Done.' : 'Not done everywhere. ' + clean(outcome.said);
+      const done = outcome.ok ? 'Done. ' : outcome.replicas.length ? 'Not done everywhere. ' : 'Not done. ';
+      head.textContent = done + clean(outcome.said);
       result.replaceChildren(head, list);
     } catch (error) {
       result.replaceChildren(element('p', { class: 'bad' }, 'Not done: ' + clean(error.message)));
