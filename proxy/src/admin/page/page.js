@@ -224,6 +224,7 @@
     const result = $('confirm-result');
     $('confirm-yes').disabled = true;
     result.replaceChildren(element('p', {}, 'Asking …'));
+    let answered = false; // whether nothing was done is known
     try {
       const answer = await fetch('/api/command', {
         method: 'POST',
@@ -232,7 +233,10 @@
       });
       if (answer.status === 401) return location.reload();
       const outcome = await answer.json();
-      if (!answer.ok) throw new Error(outcome.error);
+      if (!answer.ok) {
+        answered = answer.status < 500;
+        throw new Error(outcome.error);
+      }
       const list = element('ul', {});
       for (const [replica, said] of outcome.replicas) {
         const name = element('bdi', {}, clean(replica));
@@ -243,7 +247,10 @@
       head.textContent = done + clean(outcome.said);
       result.replaceChildren(head, list);
     } catch (error) {
-      result.replaceChildren(element('p', { class: 'bad' }, 'Not done: ' + clean(error.message)));
+      const why = answered
+        ? 'Not done: '
+        : 'No answer came, and it may have been done; look before you repeat it: ';
+      result.replaceChildren(element('p', { class: 'bad' }, why + clean(error.message)));
     }
     $('confirm-yes').hidden = true;
     say($('confirm-no'), 'Close');
