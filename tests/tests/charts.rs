@@ -218,6 +218,8 @@ fn mistakes_are_refused_with_their_remedy() {
         ("config.users.app.password=x", "config.users.app.password would stand in a ConfigMap"),
         ("config.clusters.c.probe_password=x", "put it into a Secret"),
         ("config.deployment_key=x", "secretEnv"),
+        ("config.http.token=x", "config.http.token would stand in a ConfigMap"),
+        ("config.http.admin_token=x", "config.http.admin_token would stand in a ConfigMap"),
         ("config.listen=0.0.0.0:1", "config.listen: the chart sets it, from ports"),
         ("config.max_replicas=9", "from replicas"),
         ("config.drain_delay=5 minutes", "is no duration"),

@@ -171,7 +171,7 @@ impl Page {
         }
         match request.uri().path() {
             "/api/login" => self.log_in(request, peer).await,
-            "/api/logout" => self.log_out(&request),
+            "/api/logout" => self.log_out(&request, peer),
             _ => self.command(request, peer).await,
         }
     }
@@ -202,7 +202,7 @@ impl Page {
     /// Who asks; `None` for somebody who has to log in.
     fn visitor(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<Option<Visitor>, Refused> {
         let now = Instant::now();
-        if let Some(session) = cookie(headers).and_then(|id| self.access.session(id, now)) {
+        if let Some((_, session)) = self.own_session(headers, peer) {
             return Ok(Some(Visitor { level: session.level, session: Some(session) }));
         }
         let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -240,9 +240,9 @@ impl Page {
         }
     }
 
-    fn log_out(&self, request: &Request<Incoming>) -> Answer {
+    fn log_out(&self, request: &Request<Incoming>, peer: SocketAddr) -> Answer {
         let headers = request.headers();
-        if let Some((id, session)) = self.own_session(headers)
+        if let Some((id, session)) = self.own_session(headers, peer)
             && has_csrf(headers, &session)
         {
             self.access.log_out(id);
@@ -250,13 +250,17 @@ impl Page {
         with_cookie("", Duration::ZERO, false)
     }
 
-    fn own_session<'a>(&self, headers: &'a HeaderMap) -> Option<(&'a str, Session)> {
-        let id = cookie(headers)?;
-        Some((id, self.access.session(id, Instant::now())?))
+    fn own_session<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        peer: SocketAddr,
+    ) -> Option<(&'a str, Session)> {
+        let (id, from) = (cookie(headers)?, Subnet::of(Some(peer.ip())));
+        Some((id, self.access.session(id, from, Instant::now())?))
     }
 
     async fn command(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        let Some((_, session)) = self.own_session(request.headers()) else {
+        let Some((_, session)) = self.own_session(request.headers(), peer) else {
             return refusal(StatusCode::UNAUTHORIZED, "log in first");
         };
         if session.level != Level::Admin {

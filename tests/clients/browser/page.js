@@ -27,8 +27,9 @@ async function open(browser, options) {
   context.setDefaultTimeout(LIMIT);
   const page = await context.newPage();
   page.on('console', (message) => {
-    // Chromium writes a line for every answer of 401, which is what a wrong token is to get.
-    const expected = message.text().includes('status of 401');
+    // Chromium writes a line for every answer of 401, which is what a wrong token is to get, and for
+    // a connection that is lost.
+    const expected = /status of 401|ERR_CONNECTION_RESET/.test(message.text());
     if (!expected) complaints.push(`${message.type()}: ${message.text()}`);
   });
   page.on('pageerror', (error) => complaints.push(String(error)));
@@ -214,6 +215,10 @@ async function act(browser) {
     await lookAt(command.toLowerCase());
   }
   await picture(page, 'admin');
+  await answers(page, 'No answer came', (route) => route.abort('connectionreset'));
+  const nothing = { ok: false, replicas: [], said: 'it is unknown' };
+  await answers(page, 'Not done. it is unknown', (route) => route.fulfill({ json: nothing }));
+  await answers(page, null, (route) => route.fulfill({ status: 401, json: { error: 'log in' } }));
   // The dialog and the buttons in the eyes of axe.
   await logIn(examined.page, admin, 'click');
   await examined.page.getByRole('button', { name: 'REVOKE OLD turning' }).click();
@@ -229,6 +234,21 @@ async function act(browser) {
   await page.getByRole('button', { name: 'Log out' }).click();
   await page.getByLabel(/Token of the page/).waitFor();
   assert.deepEqual(await context.cookies(), []);
+}
+
+// What the page says when a command gets this answer; for null it loads again.
+async function answers(page, text, answer) {
+  await page.route('**/api/command', answer);
+  await page.getByRole('button', { name: 'REFRESH turning' }).click();
+  const loaded = text ? null : page.waitForEvent('load');
+  await page.getByRole('dialog').getByRole('button', { name: 'REFRESH' }).click();
+  if (text) {
+    await page.getByRole('dialog').getByText(text).waitFor();
+    await page.getByRole('button', { name: 'Close' }).click();
+  }
+  await loaded;
+  await page.unroute('**/api/command');
+  await page.getByRole('button', { name: 'REFRESH turning' }).waitFor();
 }
 
 async function main() {

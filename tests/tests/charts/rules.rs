@@ -120,6 +120,12 @@ impl<'a> Rendered<'a> {
         let over: BTreeSet<_> = spread.iter().filter_map(|it| it["topologyKey"].as_str()).collect();
         let both = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
         assert_eq!(over, both.into(), "{name}");
+        // Without it two pods share a node where there are fewer nodes than pods.
+        let apart = spread
+            .iter()
+            .find(|it| it["topologyKey"] == both[0] && it["whenUnsatisfiable"] == "DoNotSchedule");
+        let least = apart.map(|it| it["minDomains"].as_u64());
+        assert!(least.is_none_or(|least| least == Some(self.replicas())), "{name}");
         let checksum = self.deployment.pointer("/spec/template/metadata/annotations");
         let keys: Vec<_> = checksum
             .and_then(Value::as_object)

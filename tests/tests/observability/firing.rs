@@ -344,15 +344,7 @@ fn promtool_finds_no_fault_in_the_rules() {
 
 #[test]
 fn every_alert_fires_once_and_stays_silent_once() {
-    let [file] = &objects(&fs::read_to_string(rules()).unwrap())[..] else {
-        panic!("one document")
-    };
-    let groups = file["groups"].as_array().unwrap().iter();
-    let rules_of = |group: &Value| group["rules"].as_array().unwrap().clone();
-    let alerts: BTreeMap<String, Value> = groups
-        .flat_map(rules_of)
-        .filter_map(|rule| Some((rule["alert"].as_str()?.to_owned(), rule)))
-        .collect();
+    let alerts = alerts();
     let tried: Vec<&str> = CASES.iter().map(|(name, ..)| *name).collect();
     let missing: Vec<_> = alerts.keys().filter(|name| !tried.contains(&name.as_str())).collect();
     assert!(missing.is_empty(), "no case of {missing:?}");
@@ -369,8 +361,41 @@ fn every_alert_fires_once_and_stays_silent_once() {
     let mut absent = test("nothing is scraped");
     absent.expects("PgimbalAllDown", &[], json!([fired(&alerts["PgimbalAllDown"], &[])]));
     let tests = [fires.0, silent.0, absent.0];
-    let file = json!({ "rule_files": [rules()], "evaluation_interval": INTERVAL, "tests": tests });
-    let folder = directory("firing");
+    succeeds("firing", INTERVAL, json!(tests));
+}
+
+/// A replica is silent from 5 s to 65 s after it was killed, and is looked at every 15 s.
+#[test]
+fn a_killed_replica_is_told_of_although_it_is_soon_forgotten() {
+    let name = "PgimbalPeerSilent";
+    let labels = [("namespace", "n"), ("job", "n/pgimbal"), INSTANCE];
+    let fires = json!([fired(&alerts()[name], &labels)]);
+    let series = format!("pgimbal_peers_silent{TARGET}}}").replace("NAME", "n");
+    let at = |time: &str, alerts: Value| json!({ "eval_time": time, "alertname": name, "exp_alerts": alerts });
+    let killed = json!({
+        "name": "killed",
+        "interval": "15s",
+        "input_series": [{ "series": series, "values": "0 1 1 1 1 0x30" }],
+        "alert_rule_test": [at("1m", json!([])), at("2m", fires), at("5m", json!([]))],
+    });
+    succeeds("killed", "15s", json!([killed]));
+}
+
+/// All alerts by their names.
+fn alerts() -> BTreeMap<String, Value> {
+    let [file] = &objects(&fs::read_to_string(rules()).unwrap())[..] else {
+        panic!("one document")
+    };
+    let groups = file["groups"].as_array().unwrap().iter();
+    let rules_of = |group: &Value| group["rules"].as_array().unwrap().clone();
+    let all = groups.flat_map(rules_of);
+    all.filter_map(|rule| Some((rule["alert"].as_str()?.to_owned(), rule))).collect()
+}
+
+/// Runs these tests of promtool with the rules evaluated so often.
+fn succeeds(name: &str, interval: &str, tests: Value) {
+    let file = json!({ "rule_files": [rules()], "evaluation_interval": interval, "tests": tests });
+    let folder = directory(name);
     let path = folder.join("tests.yaml");
     // JSON is YAML.
     fs::write(&path, file.to_string()).unwrap();

@@ -8,6 +8,7 @@ use pgimbal_tests::postgres::bin;
 use pgimbal_tests::program::run;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Login, Pgimbal, Postgres, Reply};
+use rustix::process::Signal;
 
 use super::{peers, replica, start, tables, three, wait_for_peers};
 
@@ -96,6 +97,22 @@ fn a_reload_reaches_all_and_who_does_not_answer_is_named() {
     let silent = results(&all[0], "resume");
     assert!(told(&silent).starts_with("ERROR: the replica is silent for "), "{silent:?}");
     assert_eq!(silent[1], ("r1".to_owned(), "nothing was held".to_owned()));
+    assert_eq!(silent_count(&all[0]), Some(1.0));
+}
+
+fn silent_count(proxy: &Pgimbal) -> Option<f64> {
+    pgimbal_tests::http::metric(&proxy.metrics(), "pgimbal_peers_silent", &[])
+}
+
+#[test]
+fn a_replica_that_drained_is_not_counted_as_silent() {
+    let pg = Postgres::start();
+    let mut all = three(&pg);
+    all[2].signal(Signal::TERM);
+    eventually("it drains", SOON, || peers(&all[0]).iter().any(|row| row["ready"] == "no"));
+    drop(all.pop());
+    eventually("it is silent", SOON, || peers(&all[0]).iter().any(|row| row["state"] == "silent"));
+    assert_eq!(silent_count(&all[0]), Some(0.0));
 }
 
 #[test]

@@ -103,7 +103,7 @@ that 96 KiB for each suffice also while a primary is away. */}}
 
 {{/* Fails where a secret stands in a table (key "table") or below it; "path" says where that is. */}}
 {{- define "pgimbal.refuseSecrets" -}}
-{{- $secret := list "password" "server_password" "probe_password" "accept_also" "token" "secret_id" "deployment_key" "deployment_key_previous" }}
+{{- $secret := list "password" "server_password" "probe_password" "accept_also" "token" "admin_token" "secret_id" "deployment_key" "deployment_key_previous" }}
 {{- $path := .path }}
 {{- range $key, $value := .table }}
 {{- if kindIs "map" $value }}

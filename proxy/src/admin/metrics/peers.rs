@@ -15,8 +15,8 @@ pub(super) fn record(peers: &PeersSnapshot) {
     gauge("pgimbal_peers", "Other replicas that are heard.", &|peer| peer.is_alive());
     gauge(
         "pgimbal_peers_silent",
-        "Replicas that were heard and have been silent for more than 5 s.",
-        &|peer| peer.instance.is_some() && !peer.is_alive(),
+        "Replicas that were heard, have been silent for more than 5 s, and did not drain.",
+        &|peer| peer.instance.is_some() && !peer.is_alive() && peer.ready,
     );
     gauge("pgimbal_peers_unreachable", "Addresses of replicas at which nobody answers.", &|peer| {
         peer.instance.is_none()

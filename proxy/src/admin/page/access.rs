@@ -92,6 +92,9 @@ struct Kept {
     session: Session,
     /// The hash of the token with which it began; the session ends with the token.
     token: TokenHash,
+    /// Where it began. Browsers send a cookie to every port of a host name, so that other programs
+    /// may have seen it; it is of no use elsewhere.
+    from: Subnet,
     made: Instant,
     used: Instant,
 }
@@ -183,19 +186,23 @@ impl Access {
                 state.sessions.remove(&oldest);
             }
         }
-        let kept = Kept { session: session.clone(), token, made: now, used: now };
+        let kept = Kept { session: session.clone(), token, from, made: now, used: now };
         state.sessions.insert(hash(id.as_bytes()), kept);
         Ok((session, id))
     }
 
-    /// The session with this id; `None` when it is over, and when its token is no longer in force.
-    pub(super) fn session(&self, id: &str, now: Instant) -> Option<Session> {
+    /// The session with this id for somebody at the address where it began; `None` when it is over,
+    /// and when its token is no longer in force.
+    pub(super) fn session(&self, id: &str, from: Subnet, now: Instant) -> Option<Session> {
         let tokens = self.tokens(false);
         let id = hash(id.as_bytes());
         let mut state = self.state();
         let kept = state.sessions.get_mut(&id)?;
         if kept.is_over(now) || tokens.level(&kept.token) != Some(kept.session.level) {
             state.sessions.remove(&id);
+            return None;
+        }
+        if kept.from != from {
             return None;
         }
         kept.used = now;
@@ -356,25 +363,27 @@ mod tests {
             assert_eq!(access.check(token, from(1), start), Ok(level));
             let (session, id) = access.log_in(token, from(1), start).unwrap();
             assert_eq!(session.level, level);
-            assert_eq!(access.session(&id, start).unwrap().number, session.number);
-            assert!(access.session(&session.csrf, start).is_none());
-            assert!(access.session(&id, start + IDLE).is_none(), "idle too long");
-            assert!(access.session(&id, start).is_none(), "it is over for good");
+            assert_eq!(access.session(&id, from(1), start).unwrap().number, session.number);
+            assert!(access.session(&session.csrf, from(1), start).is_none());
+            assert!(access.session(&id, from(1), start + IDLE).is_none(), "idle too long");
+            assert!(access.session(&id, from(1), start).is_none(), "it is over for good");
             let (_, id) = access.log_in(token, from(1), start).unwrap();
             let mut now = start;
             while now < start + LIFE {
-                assert!(access.session(&id, now).is_some());
+                assert!(access.session(&id, from(1), now).is_some());
                 now += IDLE / 2;
             }
-            assert!(access.session(&id, now).is_none(), "older than a day's work");
+            assert!(access.session(&id, from(1), now).is_none(), "older than a day's work");
         }
         let (_, viewer) = access.log_in(VIEW, from(1), start).unwrap();
         let (_, admin) = access.log_in(ADMIN, from(1), start).unwrap();
         sender.send_replace(Arc::new(with([Some(VIEW), Some("another-admin-token")])));
-        assert!(access.session(&viewer, start).is_some());
-        assert!(access.session(&admin, start).is_none(), "the token was revoked");
+        assert!(access.session(&viewer, from(1), start).is_some());
+        assert!(access.session(&admin, from(1), start).is_none(), "the token was revoked");
+        assert!(access.session(&viewer, from(2), start).is_none(), "another address");
+        assert!(access.session(&viewer, from(1), start).is_some(), "which has not ended it");
         access.log_out(&viewer);
-        assert!(access.session(&viewer, start).is_none());
+        assert!(access.session(&viewer, from(1), start).is_none());
     }
 
     #[test]
@@ -387,8 +396,8 @@ mod tests {
             })
             .collect();
         let now = start + Duration::from_secs(1);
-        assert!(access.session(&ids[0], now).is_none(), "the one that was idle longest");
-        assert!(ids[1..].iter().all(|id| access.session(id, now).is_some()));
+        assert!(access.session(&ids[0], from(1), now).is_none(), "the one that was idle longest");
+        assert!(ids[1..].iter().all(|id| access.session(id, from(1), now).is_some()));
     }
 
     #[test]

@@ -73,6 +73,8 @@ struct Counts {
     errors: u64,
     waits: u64,
     wait_nanos: u64,
+    /// Whether there is a pool of it. The counters of pools that have ended are kept for good.
+    has_pool: bool,
     /// The values from `longest_wait` on.
     now: [f32; 6],
 }
@@ -153,18 +155,21 @@ impl Series {
             let number = self.next;
             let entry = match self.databases.get_mut(name) {
                 Some(database) => Some(database),
-                None if known < DATABASES && name.len() <= LONGEST_NAME => {
+                None if now.has_pool && known < DATABASES && name.len() <= LONGEST_NAME => {
                     Some(self.databases.entry(name.clone()).or_default())
                 }
                 None => None,
             };
             if let Some(database) = entry {
-                database.last_seen = number;
+                if now.has_pool {
+                    database.last_seen = number;
+                }
                 push(&mut database.points, point(before, now, seconds, lag));
             }
         }
         let number = self.next;
-        for database in self.databases.values_mut().filter(|one| one.last_seen != number) {
+        for (_, database) in self.databases.iter_mut().filter(|(name, _)| !now.contains_key(*name))
+        {
             push(&mut database.points, point(&nothing, &nothing, seconds, lag));
         }
         self.databases.retain(|_, database| number - database.last_seen < POINTS as u64);
@@ -214,6 +219,7 @@ impl Counts {
         self.errors += other.errors;
         self.waits += other.waits;
         self.wait_nanos += other.wait_nanos;
+        self.has_pool |= other.has_pool;
         let longest = self.now[0].max(other.now[0]);
         for (mine, theirs) in self.now.iter_mut().zip(other.now) {
             *mine += theirs;
@@ -230,6 +236,7 @@ impl Counts {
             errors: stats.errors.values().sum(),
             waits: stats.waits.count(),
             wait_nanos: stats.waits.sum_nanos(),
+            has_pool: false,
             now: [0.0; 6],
         }
     }
@@ -257,7 +264,7 @@ fn counts(snapshot: &Snapshot) -> HashMap<String, Counts> {
                 pool.servers_active as f32,
                 pool.servers_idle as f32,
             ];
-            let counts = Counts { now, ..Counts::of(&pool.stats) };
+            let counts = Counts { has_pool: true, now, ..Counts::of(&pool.stats) };
             all.entry(pool.database.clone()).or_default().add(&counts);
         }
     }
@@ -270,8 +277,8 @@ mod tests {
 
     fn one(name: &str, transactions: u64) -> HashMap<String, Counts> {
         let now = [0.5, 1.0, 2.0, 3.0, 4.0, 5.0];
-        let counts =
-            Counts { transactions, waits: 2, wait_nanos: 4_000_000_000, now, ..Counts::default() };
+        let (waits, wait_nanos, has_pool) = (2, 4_000_000_000, true);
+        let counts = Counts { transactions, waits, wait_nanos, has_pool, now, ..Counts::default() };
         HashMap::from([(name.to_owned(), counts)])
     }
 
@@ -315,6 +322,15 @@ mod tests {
         assert_eq!(values(&json).len(), POINTS);
         assert_eq!(values(&json).last().unwrap()[0], 199.0);
         assert_eq!(history.series().times.len(), POINTS);
+        let mut retired = one("stays", 200);
+        for counts in retired.values_mut() {
+            counts.has_pool = false;
+        }
+        for number in 0..200 {
+            let kept = history.series().databases.len();
+            assert_eq!(kept, usize::from(number < POINTS), "a database without a pool, {number}");
+            history.series().take(0, 0.0, &retired, &retired, 5.0);
+        }
         assert!(std::mem::size_of::<Point>() * POINTS * (DATABASES + 1) < 310_000);
     }
 }

@@ -179,7 +179,7 @@
   const session = { admin: false, csrf: null };
 
   const MEANING = {
-    HOLD: 'Writes to this cluster wait from now on, on every replica, until RESUME or until failover_hold is over. Say it before a planned switchover.',
+    HOLD: 'Writes to this cluster wait from now on, on every replica. Once failover_hold is over they are refused (57P03), until somebody says RESUME: neither time nor a restart ends it. Say it before a planned switchover.',
     RESUME: 'Writes to this cluster that wait go on, on every replica.',
     REFRESH: 'The source of this user’s password is asked at once, on every replica.',
     'REVOKE OLD': 'All passwords of this user but the newest are refused from now on, on every replica. This cannot be taken back. Sessions that have logged in with an old one stay.',
@@ -224,24 +224,33 @@
     const result = $('confirm-result');
     $('confirm-yes').disabled = true;
     result.replaceChildren(element('p', {}, 'Asking …'));
+    let answered = false; // whether nothing was done is known
     try {
       const answer = await fetch('/api/command', {
         method: 'POST',
         headers: { 'content-type': 'application/json', 'x-pgimbal-csrf': session.csrf },
         body: JSON.stringify({ command, target }),
       });
+      if (answer.status === 401) return location.reload();
       const outcome = await answer.json();
-      if (!answer.ok) throw new Error(outcome.error);
+      if (!answer.ok) {
+        answered = answer.status < 500;
+        throw new Error(outcome.error);
+      }
       const list = element('ul', {});
       for (const [replica, said] of outcome.replicas) {
         const name = element('bdi', {}, clean(replica));
         list.append(element('li', {}, ...(replica ? [name, ': '] : []), element('bdi', {}, clean(said))));
       }
       const head = element('p', { class: outcome.ok ? null : 'bad' });
-      head.textContent = outcome.ok ? 'Done.' : 'Not done everywhere. ' + clean(outcome.said);
+      const done = outcome.ok ? 'Done. ' : outcome.replicas.length ? 'Not done everywhere. ' : 'Not done. ';
+      head.textContent = done + clean(outcome.said);
       result.replaceChildren(head, list);
     } catch (error) {
-      result.replaceChildren(element('p', { class: 'bad' }, 'Not done: ' + clean(error.message)));
+      const why = answered
+        ? 'Not done: '
+        : 'No answer came, and it may have been done; look before you repeat it: ';
+      result.replaceChildren(element('p', { class: 'bad' }, why + clean(error.message)));
     }
     $('confirm-yes').hidden = true;
     say($('confirm-no'), 'Close');
