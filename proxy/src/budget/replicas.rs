@@ -256,10 +256,15 @@ impl Inner {
         }
     }
 
-    /// Whether a replica with a slot drains.
+    /// Whether a replica with a slot drains. One that starts is not ready either, and its peer id may
+    /// be one of the configuration, so that only the slot tells the two apart.
     fn slot_may_come(&self) -> bool {
-        let drains = |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.peer_id.is_some();
-        self.peers.members().iter().any(drains)
+        let members = self.peers.members();
+        let state = self.state();
+        let holds = |who| state.machine.slots().holding_of(who).is_some();
+        let drains =
+            |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.instance.is_some_and(holds);
+        members.iter().any(drains)
     }
 
     /// Reads what the peers have said last, where that is something new. It counts as heard when
