@@ -80,7 +80,8 @@ struct Seen {
 
 impl Question {
     /// Probers are claimed by nobody: their place is reserved. But anybody can call a connection
-    /// so, and hide it.
+    /// so, and hide it. Parallel workers and background jobs have the role of whom they work for,
+    /// and are nobody's connections; whose kind is not shown, for want of a privilege, counts.
     fn of(config: &Config) -> Self {
         let roles = config.clusters.values().filter_map(|cluster| cluster.probe_user.as_deref());
         let probes = match quoted(roles.collect()) {
@@ -96,7 +97,8 @@ impl Question {
         let (others, probers) = (list(&format!("{probes} IS NOT TRUE")), list(&probes));
         let sql = format!(
             "SELECT {others}, {probers} FROM pg_catalog.pg_stat_activity \
-             WHERE datid IS NOT NULL AND {}",
+             WHERE datid IS NOT NULL AND (backend_type IS NULL \
+             OR backend_type IN ('client backend', 'walsender')) AND {}",
             whose(config)
         );
         let replicas = usize::try_from(config.max_replicas).unwrap_or(usize::MAX);
