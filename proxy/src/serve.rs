@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::accept::{self, Accepting, BindError, Bound, Listeners};
 use crate::admin::collect::{CertificateEnd, Phase, ProcessStats};
 use crate::admin::console::{Control, ControlRequest, Pace, ReloadRefused};
+use crate::budget::ReplicaBudget;
 use crate::directory::PoolDirectory;
 use crate::facts::{self, Facts};
 use crate::inherited::{Inherited, SocketFile};
@@ -200,7 +201,10 @@ impl Prepared {
         let prepared = self.prepare_for_clients(&workers, &inherited);
         if signals.until_shutdown(prepared).await.is_none() {
             listeners.abandon();
+            let replicas = workers.replicas().cloned();
             workers.end().await;
+            // A slot of the budget may be held by now.
+            give_back(replicas, &facts).await;
             return Ok(());
         }
         let mut accepting = listeners.serve(&workers.accept_context(&process))?;
@@ -224,10 +228,7 @@ impl Prepared {
         let replicas = workers.replicas().cloned();
         drain::drain(workers, ending, accepting, self.drain_times(), requests, &process).await;
         http.end().await;
-        if let Some(replicas) = replicas {
-            replicas.leave().await;
-        }
-        facts.finish().await;
+        give_back(replicas, &facts).await;
         Ok(())
     }
 
@@ -488,6 +489,15 @@ fn to_pass_on<'a>(
         passed_on.push((listener.try_clone()?.into(), SocketFile::Foreign));
     }
     Ok(passed_on)
+}
+
+/// Gives the slot of the budget back when the workers have ended, and waits until the store has
+/// what was changed here.
+async fn give_back(replicas: Option<ReplicaBudget>, facts: &Facts) {
+    if let Some(replicas) = replicas {
+        replicas.leave().await;
+    }
+    facts.finish().await;
 }
 
 /// Leaves all ports to the process that has taken over.

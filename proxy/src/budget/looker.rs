@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use pgimbal_config::{Config, Host, WILDCARD};
 use pgimbal_pooler::pool::budget::ConnectionBudget;
+use pgimbal_wire::error::SqlState;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::limits;
 use super::replicas::Inner;
 use crate::credentials::CredentialManager;
-use crate::dial::Target;
+use crate::dial::{DialError, DialFault, Target};
 use crate::directory::PoolDirectory;
 use crate::topology::{PROBER, cluster_target, probe};
 use crate::transport::Conversation;
@@ -22,6 +23,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Time limit of a look on an open connection.
 const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// How many roles and databases are tried in turn at a server that lets some not in: each costs a
+/// login in a second, and perhaps a password of its source.
+const MAX_TRIED: usize = 16;
 
 /// The application name of the connections that look.
 const NAME: &str = "pgimbal-budget";
@@ -44,22 +49,47 @@ impl Looker {
     }
 
     /// How to log in at a server, with the query that lists its processes; `None` where the
-    /// configuration names no role for it.
-    fn target(&self, server: &str) -> Option<(Target, Question)> {
+    /// configuration names no role for it. `refused` says how many logins the server has
+    /// refused so far.
+    fn target(&self, server: &str, refused: usize) -> Option<(Target, Question)> {
         let config = Arc::clone(&self.config.borrow());
         let is_it = |host: &Host, port: u16| format!("{host}:{port}") == server;
-        let of_cluster = || cluster_target(&config, server);
+        let of_cluster = std::iter::once_with(|| cluster_target(&config, server)).flatten();
         let pools = config.databases.iter().filter(|(name, database)| {
             *name != WILDCARD && database.cluster.is_none() && is_it(&database.host, database.port)
         });
         let users: Vec<&String> = config.users.keys().filter(|name| *name != WILDCARD).collect();
-        let of_pool = || {
-            let mut pairs = pools.flat_map(|(name, _)| users.iter().map(move |user| (name, user)));
-            pairs.find_map(|(name, user)| self.directory.target(name, user)).map(|(_, it)| it)
-        };
-        let target = of_cluster().or_else(of_pool)?;
+        let of_pools = pools
+            .flat_map(|(name, _)| users.iter().map(move |user| (name, user)))
+            .filter_map(|(name, user)| self.directory.target(name, user))
+            .map(|(_, target)| target);
+        let target = in_turn(of_cluster.chain(of_pools), refused)?;
         let options = Some(format!("-c application_name={NAME}").into());
         Some((Target { options, ..target }, Question::of(&config)))
+    }
+}
+
+/// The one of the first [`MAX_TRIED`] whose turn it is after so many refusals.
+fn in_turn<T>(mut all: impl Iterator<Item = T>, refused: usize) -> Option<T> {
+    if refused == 0 {
+        return all.next();
+    }
+    let mut tried: Vec<T> = all.take(MAX_TRIED).collect();
+    let turn = refused.checked_rem(tried.len())?;
+    Some(tried.swap_remove(turn))
+}
+
+/// Whether another role, or another database, may be let in where this one was not.
+fn is_refusal(error: &DialError) -> bool {
+    match error.fault() {
+        DialFault::Server(_) => !matches!(
+            error.sqlstate(),
+            SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS
+        ),
+        DialFault::Login(_)
+        | DialFault::UnknownPassword { .. }
+        | DialFault::NoPasswordWorks { .. } => true,
+        _ => false,
     }
 }
 
@@ -80,7 +110,8 @@ struct Seen {
 
 impl Question {
     /// Probers are claimed by nobody: their place is reserved. But anybody can call a connection
-    /// so, and hide it.
+    /// so, and hide it. Parallel workers and background jobs have the role of whom they work for,
+    /// and are nobody's connections; whose kind is not shown, for want of a privilege, counts.
     fn of(config: &Config) -> Self {
         let roles = config.clusters.values().filter_map(|cluster| cluster.probe_user.as_deref());
         let probes = match quoted(roles.collect()) {
@@ -96,7 +127,8 @@ impl Question {
         let (others, probers) = (list(&format!("{probes} IS NOT TRUE")), list(&probes));
         let sql = format!(
             "SELECT {others}, {probers} FROM pg_catalog.pg_stat_activity \
-             WHERE datid IS NOT NULL AND {}",
+             WHERE datid IS NOT NULL AND (backend_type IS NULL \
+             OR backend_type IN ('client backend', 'walsender')) AND {}",
             whose(config)
         );
         let replicas = usize::try_from(config.max_replicas).unwrap_or(usize::MAX);
@@ -142,15 +174,22 @@ pub(super) async fn run(
     budget: Arc<ConnectionBudget>,
 ) {
     let mut open: Option<Conversation> = None;
+    let mut refused = 0_usize;
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let target = looker.target(&server);
+        let target = looker.target(&server, refused);
         let may_look = inner.note_can_look(&server, target.is_some());
         let Some((target, question)) = target.filter(|_| may_look) else { continue };
         if open.is_none() {
-            open = connect(&looker, &inner, &server, &budget, &target).await;
+            match connect(&looker, &inner, &server, &budget, &target).await {
+                Ok(conversation) => open = Some(conversation),
+                Err(error) => {
+                    tracing::debug!(%server, "the server cannot be looked at: {error}");
+                    refused = refused.wrapping_add(is_refusal(&error).into());
+                }
+            }
         }
         let Some(mut conversation) = open.take() else { continue };
         let at = Instant::now();
@@ -175,25 +214,14 @@ async fn connect(
     server: &str,
     budget: &ConnectionBudget,
     target: &Target,
-) -> Option<Conversation> {
+) -> Result<Conversation, DialError> {
     let patience = target.connect_timeout / 4;
-    let dialed = Box::pin(looker.credentials.dial_at_once(target, server, patience)).await;
-    let dialed = match dialed {
-        Ok(dialed) => limits::learn(target, dialed, budget).await,
-        Err(error) => Err(error),
-    };
-    match dialed {
-        Ok(dialed) => {
-            inner.looks_as(server, dialed.cancel.as_ref().map(|key| key.process_id));
-            let mut conversation = Conversation::new(dialed.transport);
-            conversation.inbox = dialed.residual;
-            Some(conversation)
-        }
-        Err(error) => {
-            tracing::debug!(%server, "the server cannot be looked at: {error}");
-            None
-        }
-    }
+    let dialed = Box::pin(looker.credentials.dial_at_once(target, server, patience)).await?;
+    let dialed = limits::learn(target, dialed, budget).await?;
+    inner.looks_as(server, dialed.cancel.as_ref().map(|key| key.process_id));
+    let mut conversation = Conversation::new(dialed.transport);
+    conversation.inbox = dialed.residual;
+    Ok(conversation)
 }
 
 fn parse(body: &[u8]) -> Option<Seen> {
@@ -209,6 +237,15 @@ mod tests {
     use pgimbal_config::{ClusterConfig, UserConfig};
 
     use super::*;
+
+    #[test]
+    fn budget_looks_as_the_next_where_one_is_refused() {
+        let turn = |refused| in_turn(["a", "b", "c"].into_iter(), refused);
+        let turns = [Some("a"), Some("b"), Some("c"), Some("a"), Some("b")];
+        assert_eq!([turn(0), turn(1), turn(2), turn(3), turn(4)], turns);
+        assert_eq!(in_turn(std::iter::empty::<()>(), 1), None);
+        assert_eq!(in_turn(0.., MAX_TRIED), Some(0), "not every user is tried");
+    }
 
     #[test]
     fn budget_hides_no_more_probers_than_there_can_be() {

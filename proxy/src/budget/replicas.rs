@@ -87,6 +87,8 @@ struct Server {
     is_there: bool,
     /// There is room for the looker's connection.
     has_room: bool,
+    /// The share of the budget is too small for clients, and the log has it.
+    is_told_small: bool,
     /// The process of the looker's connection, while there is one.
     looks_as: Option<u32>,
     /// Processes of pools that have ended, with the time when that was seen.
@@ -256,10 +258,15 @@ impl Inner {
         }
     }
 
-    /// Whether a replica with a slot drains.
+    /// Whether a replica with a slot drains. One that starts is not ready either, and its peer id may
+    /// be one of the configuration, so that only the slot tells the two apart.
     fn slot_may_come(&self) -> bool {
-        let drains = |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.peer_id.is_some();
-        self.peers.members().iter().any(drains)
+        let members = self.peers.members();
+        let state = self.state();
+        let holds = |who| state.machine.slots().holding_of(who).is_some();
+        let drains =
+            |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.instance.is_some_and(holds);
+        members.iter().any(drains)
     }
 
     /// Reads what the peers have said last, where that is something new. It counts as heard when
@@ -302,7 +309,9 @@ impl Inner {
                             true => machine.handle_total(name, total, now),
                             false => machine.handle_gone(name),
                         }
-                        machine.settle(name, demand, now)
+                        let allowance = machine.settle(name, demand, now);
+                        server.warn_of_share(name, machine, demand.reserved);
+                        allowance
                     }
                     None => {
                         // Not known yet, or without a limit from now on.
@@ -457,6 +466,22 @@ impl Server {
     /// How many connections count for the looker.
     fn own(&self) -> u32 {
         u32::from(self.looks_as.is_some() || self.place == Place::Kept)
+    }
+
+    /// Warns once of a share that leaves nothing for clients beside what belongs to no pool.
+    fn warn_of_share(&mut self, name: &str, machine: &Budget, reserved: u32) {
+        let Some(status) = machine.status(name) else { return };
+        let is_small = self.is_there && machine.slot().is_some() && status.share <= reserved;
+        if is_small && !std::mem::replace(&mut self.is_told_small, true) {
+            tracing::warn!(
+                server = name,
+                share = status.share,
+                total = status.total,
+                own = reserved,
+                "the share of the server's budget leaves clients nothing beside pgimbal's own \
+                 connections, and they get one: raise max_connections there, or lower max_replicas"
+            );
+        }
     }
 
     /// Notes processes that have ended, and forgets those that everybody has seen to.

@@ -1,13 +1,13 @@
 //! The exchange of facts with the peers: each gets the whole document after a change that was made
 //! here, and when it is met; its answer is its own document, which is merged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use hyper::body::Bytes;
 use pgimbal_replicas::InstanceId;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
@@ -77,29 +77,28 @@ async fn tell(facts: Facts, peers: Peers) {
     let mut published = facts.document();
     let mut rounds = Rounds::default();
     let mut asking: JoinSet<Told> = JoinSet::new();
+    let mut asked: HashMap<Id, InstanceId> = HashMap::new();
     loop {
         let members = peers.members();
         let alive = members.iter().filter(|peer| peer.is_alive()).filter_map(|peer| peer.instance);
         let now = Instant::now();
         for peer in rounds.due(&alive.collect(), facts.last_change(), now) {
-            asking.spawn(tell_one(facts.clone(), peers.clone(), peer));
+            let task = asking.spawn(tell_one(facts.clone(), peers.clone(), peer));
+            asked.insert(task.id(), peer);
         }
         let again = rounds.next_timeout(now);
         tokio::select! {
             Ok(()) = published.changed() => published.mark_unchanged(),
             changed = met.changed() => if changed.is_err() { return },
             () = sleep_until(again.unwrap_or(now)), if again.is_some() => {}
-            Some(Ok((peer, change, outcome))) = asking.join_next() => {
-                match outcome {
-                    Outcome::Merged => rounds.handle_answer(peer, change),
-                    Outcome::Unreadable(reason) => {
-                        warn!("the document of replica {peer} is {reason}; it is not used");
-                        rounds.handle_answer(peer, change);
-                    }
-                    Outcome::Failed(error) => {
-                        debug!("replica {peer} was not told of the facts: {error}");
-                        rounds.handle_failure(peer, Instant::now());
-                    }
+            Some(ended) = asking.join_next_with_id() => {
+                let id = ended.as_ref().map_or_else(|error| error.id(), |(id, _)| *id);
+                let peer = asked.remove(&id);
+                match (ended, peer) {
+                    (Ok((_, told)), _) => rounds.handle(told),
+                    // It has panicked, and says so itself: the peer is told again.
+                    (Err(_), Some(peer)) => rounds.handle_failure(peer, Instant::now()),
+                    (Err(_), None) => {}
                 }
             }
         }
@@ -138,6 +137,21 @@ impl Rounds {
             .collect();
         self.busy.extend(&due);
         due
+    }
+
+    /// Handles what became of a document that a peer was sent.
+    fn handle(&mut self, (peer, change, outcome): Told) {
+        match outcome {
+            Outcome::Merged => self.handle_answer(peer, change),
+            Outcome::Unreadable(reason) => {
+                warn!("the document of replica {peer} is {reason}; it is not used");
+                self.handle_answer(peer, change);
+            }
+            Outcome::Failed(error) => {
+                debug!("replica {peer} was not told of the facts: {error}");
+                self.handle_failure(peer, Instant::now());
+            }
+        }
     }
 
     /// Handles the answer of a peer, which has `change` and all before it.

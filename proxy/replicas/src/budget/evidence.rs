@@ -43,7 +43,8 @@ pub(super) enum Proof {
     /// who was silent.
     Usual,
     /// The server could not be looked at when the holder was taken for gone, so that a process that
-    /// nobody claims may be its own.
+    /// nobody claims may be its own: for [`SWEEP_AFTER`] there was none. After [`DOUBTED_FOR`] it is
+    /// as [`Self::Usual`].
     Strict,
 }
 
@@ -156,7 +157,11 @@ impl Evidence {
                 waited || (self.foreign.is_empty() && self.lasts(since, GLANCE, now))
             }
             Proof::Usual => horizon > event && self.lasts(self.clean_since, SWEEP_AFTER, now),
-            Proof::Strict => horizon > event && self.lasts(self.empty_since, SWEEP_AFTER, now),
+            Proof::Strict => {
+                let is_doubted = now.saturating_duration_since(event) <= DOUBTED_FOR;
+                let since = if is_doubted { self.empty_since } else { self.clean_since };
+                horizon > event && self.lasts(since, SWEEP_AFTER, now)
+            }
         }
     }
 
@@ -262,6 +267,28 @@ mod tests {
         assert!(proves(&evidence, Proof::Strict, 3700), "it is there for an hour");
         evidence.look(at(3701), &pids(&[9]), &pids(&[]), true, true);
         assert!(!proves(&evidence, Proof::Usual, 3701), "one has more than it may");
+    }
+
+    #[test]
+    fn short_processes_of_somebody_else_keep_no_tokens_for_ever() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut evidence = Evidence::default();
+        let proves =
+            |evidence: &Evidence, second| evidence.proves(Proof::Strict, start, at(second));
+        for second in 1..=3600 {
+            // One of somebody else's in every minute, each with a number of its own.
+            let foreign = (second % 60 < 10).then_some(100 + second as u32 / 60);
+            evidence.look(at(second), &foreign.into_iter().collect(), &pids(&[]), true, false);
+            assert!(!proves(&evidence, second), "{second}");
+        }
+        evidence.look(at(3601), &pids(&[160]), &pids(&[]), true, false);
+        assert!(proves(&evidence, 3601), "nobody who was gone for an hour is expected");
+        // One that may be of somebody who is silent keeps them also then.
+        for second in 3602..=3610 {
+            evidence.look(at(second), &pids(&[7]), &pids(&[]), false, false);
+        }
+        assert!(!proves(&evidence, 3610));
     }
 
     #[test]

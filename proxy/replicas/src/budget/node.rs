@@ -232,7 +232,7 @@ impl NodeBudget {
                 if !leaves {
                     self.lend(share);
                 }
-                (self.rights(share), claimed_back)
+                (self.limit(share), claimed_back)
             }
             None => (self.bare(), 0),
         };
@@ -254,6 +254,15 @@ impl NodeBudget {
 
     fn rights(&self, share: u32) -> u32 {
         u32::try_from((i64::from(share) + self.loans()).max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// How many connections may be open with its tokens. A share that is no more than what belongs
+    /// to no pool would serve nobody, and the others have no more to lend: one is for clients then,
+    /// from the margin that the budget leaves, as without a slot.
+    fn limit(&self, share: u32) -> u32 {
+        let least = self.demand.reserved.saturating_add(1);
+        let rights = self.rights(share);
+        if share < least && !self.is_gone { rights.max(least) } else { rights }
     }
 
     fn spare(&self, share: u32) -> u32 {

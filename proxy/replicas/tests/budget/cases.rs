@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pgimbal_replicas::InstanceId;
 use pgimbal_replicas::budget::slots::Slots;
-use pgimbal_replicas::budget::{Allowance, Budget, Demand};
+use pgimbal_replicas::budget::{Allowance, Budget, Demand, Standing};
 
 const NODE: &str = "node:5432";
 
@@ -167,4 +167,26 @@ fn the_first_holder_of_all_slots_looks_before_it_uses_its_share() {
     let at = now + Duration::from_secs(21);
     budget.handle_look(NODE, at, &BTreeSet::new(), &BTreeSet::new(), at);
     assert_eq!(budget.settle(NODE, demand(1, 5), at).limit, 10);
+}
+
+#[test]
+fn a_share_that_serves_nobody_leaves_one_connection_for_clients() {
+    let now = Instant::now();
+    let mut budget = with_slot(1, 4, &mut Slots::default(), now);
+    budget.handle_total(NODE, 8, now);
+    for second in 0..3 {
+        let at = now + Duration::from_secs(second);
+        budget.handle_look(NODE, at, &BTreeSet::new(), &BTreeSet::new(), at);
+    }
+    let now = now + Duration::from_secs(2);
+    let mut limit = |reserved| {
+        let demand = Demand { used: reserved, reserved, waiting: 5 };
+        let limit = budget.settle(NODE, demand, now).limit;
+        let status = budget.status(NODE).expect("it is known");
+        assert_eq!((status.share, status.standing), (2, Standing::Usable));
+        limit
+    };
+    assert_eq!((limit(0), limit(1), limit(2), limit(3)), (2, 2, 3, 4));
+    budget.handle_gone(NODE);
+    assert_eq!(budget.settle(NODE, demand(0, 0), now).limit, 0, "nobody is to connect there");
 }
