@@ -75,7 +75,8 @@ $(CARGO_MACHETE):
 
 unit: ## all tests of all crates, against real servers too
 	cargo build --workspace
-	cargo test --workspace --no-fail-fast
+	@# Many tests wait for others most of their time.
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test --workspace --no-fail-fast
 	@# The program with the feature otlp; of the workspace, so that its dependencies are not built again.
 	cargo test --workspace --features pgimbal/otlp --test otlp
 	cargo test --workspace --features pgimbal/otlp --lib otlp

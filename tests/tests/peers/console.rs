@@ -51,7 +51,10 @@ fn a_hold_on_one_holds_on_all_and_a_resume_ends_it_everywhere() {
         });
     }
     let resumed = results(&all[2], "resume");
-    assert!(resumed.iter().all(|(_, said)| said == "resumed: c"), "{resumed:?}");
+    assert_eq!(resumed[0], ("r2".to_owned(), "resumed: c".to_owned()));
+    // The others may have heard of it before they were asked.
+    let is_over = |said: &str| ["resumed: c", "nothing was held"].contains(&said);
+    assert!(resumed.iter().all(|(_, said)| is_over(said)), "{resumed:?}");
     for mut client in clients {
         assert_eq!(client.read_reply().value(), "held");
     }
