@@ -162,8 +162,9 @@ impl ClusterCommand {
         match self {
             Self::Hold(cluster) => {
                 clusters.hold(cluster).await?;
-                let text =
-                    format!("writes of {cluster} wait until RESUME, or failover_hold is over");
+                let text = format!(
+                    "writes of {cluster} wait until RESUME; after failover_hold they are refused"
+                );
                 notice(out, Severity::Notice, &text);
             }
             Self::Resume(cluster) => {
