@@ -161,7 +161,7 @@ impl ReplicaBudget {
     /// without one has two connections to each server, too few for clients that come at once.
     ///
     /// With slots to spare it takes less than a second. Where all are taken, and no replica drains,
-    /// it ends after [`MEETING_TIME`], in which a replica that drains would have been met.
+    /// it ends after three seconds, in which a replica that drains would have been met.
     pub async fn await_slot(&self, limit: Duration) {
         let begun = Instant::now();
         let mut is_told = false;
