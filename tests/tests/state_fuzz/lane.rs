@@ -240,6 +240,10 @@ impl Lane {
             if MAY_STAY_PINNED.iter().any(|(known, _)| *known == reason) {
                 return None;
             }
+            // Statements of SQL's that are there are a reason, and waiting would not end it.
+            if reason == "sql_prepare" && look::has_sql_statements(&mut sides[1]) {
+                return None;
+            }
             if start.elapsed() > PIN[usize::from(self.hurry)] {
                 return Some(reason);
             }

@@ -144,7 +144,6 @@ impl Run<'_> {
         if checks_pins
             && look::shows_nothing_that_pins(&told[1])
             && let Some(reason) = self.lane.stays_pinned(sides)
-            && !(reason.contains("sql_prepare") && look::has_sql_statements(&mut sides[1]))
         {
             let told = [vec![format!("pinned: {reason}")], vec!["not pinned".to_owned()]];
             return Err(self.differs(About::Pin, &told));
