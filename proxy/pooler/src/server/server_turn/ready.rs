@@ -13,11 +13,11 @@ use crate::server::pending::{OwnQuery, Pending};
 use crate::server::prepared::write_server_name;
 use crate::server::restore::Restore;
 use crate::server::statements::StatementLookup;
-use crate::server::{Commits, Ending, ReadingsKnown, SinceReady};
+use crate::server::{Commits, Ending, ReadingsKnown, Server, SinceReady};
 use crate::session::settings::SettingsId;
 use crate::session::state::books::Asked;
 use crate::session::state::reset;
-use crate::session::{Link, Presence, Session, setup};
+use crate::session::{Link, Phase, Presence, Session, setup};
 use crate::sql::Kinds;
 use crate::tables::Tables;
 
@@ -211,8 +211,11 @@ fn close_surplus(turn: &mut ServerTurn<'_>) {
 pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
     turn.server.pending.add_for(turn.linked);
     let Some(session) = turn.session.as_deref_mut() else { return Ok(()) };
-    if session.presence() != Presence::Here || turn.freed == Freed::No || !turn.server.is_settled()
-    {
+    if session.presence() != Presence::Here || turn.freed == Freed::No {
+        return Ok(());
+    }
+    if !turn.server.is_settled() {
+        hold_for_question(session, turn.server);
         return Ok(());
     }
     session.note_active(turn.now);
@@ -253,6 +256,18 @@ pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
         return Ok(());
     }
     if take_idle_limit_off(turn) { Ok(()) } else { Err(Stop::Checkin) }
+}
+
+/// The client has been told the end of what it sent, and only messages of pgimbal's own are still to
+/// be answered: what it sends next waits until it has been asked about, as if they were not there.
+fn hold_for_question(session: &mut Session, server: &Server) {
+    let is_told = server.status == TransactionStatus::Idle
+        && !server.since_ready.segment_open
+        && !server.pending.is_empty()
+        && !server.pending.has_end_of(session.id());
+    if is_told && !session.raised().is_empty() && session.between_server_messages() {
+        session.set_phase(Phase::Barrier);
+    }
 }
 
 /// A limit on idle time would end the connection while it serves nobody. Returns whether one is

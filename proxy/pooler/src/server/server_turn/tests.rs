@@ -16,8 +16,10 @@ use crate::pool::histogram::Histogram;
 use crate::pooler::Pooler;
 use crate::recovery::DisconnectOutcome;
 use crate::sample::{Sample, Sampled};
+use crate::server::pending::Pending;
 use crate::session::arrival::Greeting;
 use crate::session::{Link, Phase, Presence, dismissal};
+use crate::sql::Kinds;
 use crate::tests::Fixture;
 
 /// A core with one server connection and two sessions, of which the first is linked to it.
@@ -463,4 +465,31 @@ fn a_transaction_that_is_traced_has_the_wait_before_it() {
     let began = ended + Duration::from_secs(1);
     let (samples, ended) = runs(&mut pooler, &mut plan, began);
     assert_eq!(samples, [sample(None, began, ended)]);
+}
+
+#[test]
+fn the_next_message_waits_for_the_question_though_one_of_pgimbals_own_is_answered_first() {
+    let mut shared = SharedServer::new();
+    shared.says(0, &query("select f()"));
+    let (id, server, now) = (shared.sessions[0], shared.server, shared.now);
+    // As if it ran code.
+    shared.session(id).raised_mut().insert(Kinds::SETTINGS);
+    let core = shared.pooler.core();
+    core.servers.get_mut(server).expect("a server").pending_mut().push_own(Pending::OwnSync);
+    let ended = [message(b'C', b"SELECT 1\0"), message(b'Z', READY)].concat();
+    let [told, _] = shared.answers(&ended);
+    assert_eq!(shown(&told), "CZ");
+    // It answers at once: nobody knows yet what the code has set.
+    let (mut plan, next) = (Plan::default(), query("select 1"));
+    let processed = shared.pooler.handle_client_bytes(id, now, &next, &mut plan);
+    assert_eq!((processed.taken, processed.stop), (0, Stop::Wait));
+    let own = message(b'Z', READY);
+    let mut plan = Plan::default();
+    let processed = shared.pooler.handle_server_bytes(server, now, &own, &mut plan);
+    assert_eq!(processed.taken as usize, own.len());
+    let question = String::from_utf8_lossy(plan.made()).into_owned();
+    assert!(question.contains("pgimbal_ask_settings"), "{question}");
+    let mut plan = Plan::default();
+    let processed = shared.pooler.handle_client_bytes(id, now, &next, &mut plan);
+    assert_eq!((processed.taken, processed.stop), (0, Stop::Wait));
 }
