@@ -60,6 +60,8 @@ struct State {
     machine: Budget,
     servers: BTreeMap<Box<str>, Server>,
     next_read: Option<Instant>,
+    /// The slot that the log and the peers have been told.
+    followed_slot: Option<u16>,
     /// Since when there is no slot.
     slotless_since: Option<Instant>,
     /// The last heartbeat of each peer that was read.
@@ -136,6 +138,7 @@ impl ReplicaBudget {
             machine,
             servers: BTreeMap::new(),
             next_read: None,
+            followed_slot: None,
             slotless_since: Some(Instant::now()),
             heard: BTreeMap::new(),
         };
@@ -169,7 +172,7 @@ impl ReplicaBudget {
         loop {
             tick.tick().await;
             let waited = begun.elapsed();
-            if self.0.state().machine.slot().is_some() || waited >= limit {
+            if self.0.state().followed_slot.is_some() || waited >= limit {
                 return;
             }
             if self.0.slot_may_come() {
@@ -240,10 +243,16 @@ impl Inner {
     /// The slots that the store has, as far as this replica knows.
     fn take_in_slots(&self, now: Instant) {
         let document = Arc::clone(&self.facts.document().borrow());
+        self.state().machine.handle_stored(document.slots(), now);
+        self.follow_slot(now);
+    }
+
+    /// What follows from the slot that this replica has now, if that is another than before: it may
+    /// be learned from the store or from a peer's word.
+    fn follow_slot(&self, now: Instant) {
         let mut state = self.state();
-        let before = state.machine.slot();
-        state.machine.handle_stored(document.slots(), now);
         let slot = state.machine.slot();
+        let before = std::mem::replace(&mut state.followed_slot, slot);
         state.slotless_since = match slot {
             Some(_) => None,
             None => Some(state.slotless_since.unwrap_or(now)),
@@ -286,6 +295,8 @@ impl Inner {
             state.machine.handle_stored(&heartbeat.slots, now);
             state.machine.handle_message(heartbeat.budget, heard_at);
         }
+        drop(state);
+        self.follow_slot(now);
     }
 
     /// Brings the limit of each server in line with the tokens.
