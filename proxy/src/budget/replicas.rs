@@ -32,9 +32,17 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often the store is read while the machine wants to change something there.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a process without a slot looks for a replica that drains: names are looked up, and
-/// every address is asked, within a second or two.
+/// How long a process without a slot looks for a replica that drains, at the least: names are looked
+/// up, and every address is asked, within a second or two.
 const MEETING_TIME: Duration = Duration::from_secs(3);
+
+/// How long it looks while nobody has answered at one of the addresses, which may be that of a
+/// replica that drains on a busy host: some seven requests, of 2 s each.
+const LONGEST_MEETING: Duration = Duration::from_secs(15);
+
+/// How long a replica that drains may say nothing until it no longer counts as one that leaves its
+/// slot: on a busy host more than five hellos are late at times.
+const DRAINS_UNHEARD: Duration = Duration::from_secs(15);
 
 /// How long a replica has no slot before it looks at the servers nevertheless: where all that have
 /// slots have died, somebody must see that their connections are gone.
@@ -164,7 +172,8 @@ impl ReplicaBudget {
     /// without one has two connections to each server, too few for clients that come at once.
     ///
     /// With slots to spare it takes less than a second. Where all are taken, and no replica drains,
-    /// it ends after three seconds, in which a replica that drains would have been met.
+    /// it ends after 3 s, in which a replica that drains would have been met; after 15 s if nobody
+    /// has answered at one of the addresses.
     pub async fn await_slot(&self, limit: Duration) {
         let begun = Instant::now();
         let mut is_told = false;
@@ -181,7 +190,7 @@ impl ReplicaBudget {
                         "a replica that drains has the slot of the budget that this one waits for"
                     );
                 }
-            } else if waited >= MEETING_TIME {
+            } else if is_met(waited, self.0.peers.may_be_more()) {
                 return;
             }
         }
@@ -213,6 +222,18 @@ impl ReplicaBudget {
             );
         }
     }
+}
+
+/// Whether a process that has waited so long has met the others; `may_be_more` says whether one of
+/// the addresses has given no answer.
+const fn is_met(waited: Duration, may_be_more: bool) -> bool {
+    let least = if may_be_more { LONGEST_MEETING } else { MEETING_TIME };
+    waited.as_millis() >= least.as_millis()
+}
+
+/// Whether a peer that holds a slot is about to leave it.
+fn is_leaving(peer: &PeerStatus) -> bool {
+    !peer.ready && peer.heard.is_some_and(|heard| heard <= DRAINS_UNHEARD)
 }
 
 async fn run(inner: Arc<Inner>, looker: Looker) {
@@ -273,9 +294,7 @@ impl Inner {
         let members = self.peers.members();
         let state = self.state();
         let holds = |who| state.machine.slots().holding_of(who).is_some();
-        let drains =
-            |peer: &PeerStatus| peer.is_alive() && !peer.ready && peer.instance.is_some_and(holds);
-        members.iter().any(drains)
+        members.iter().any(|peer| is_leaving(peer) && peer.instance.is_some_and(holds))
     }
 
     /// Reads what the peers have said last, where that is something new. It counts as heard when
@@ -513,5 +532,37 @@ impl Server {
         if let Some(looker) = self.looker.take() {
             looker.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_others_are_met_when_every_address_has_answered() {
+        let after = |seconds, may_be_more| is_met(Duration::from_secs(seconds), may_be_more);
+        assert!(!after(2, false) && after(3, false));
+        assert!(!after(3, true) && !after(14, true) && after(15, true));
+    }
+
+    #[test]
+    fn a_replica_that_drains_is_waited_for_while_its_hellos_are_late() {
+        let peer = |ready, heard: Option<u64>| PeerStatus {
+            instance: Some(InstanceId(1)),
+            name: "r1".to_owned(),
+            version: String::new(),
+            address: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
+            peer_id: None,
+            former: Vec::new(),
+            ready,
+            heard: heard.map(Duration::from_secs),
+            heartbeat: Bytes::new(),
+            why: String::new(),
+        };
+        assert!(is_leaving(&peer(false, Some(0))) && is_leaving(&peer(false, Some(14))));
+        assert!(!is_leaving(&peer(false, Some(16))), "it is gone");
+        assert!(!is_leaving(&peer(true, Some(0))), "it stays");
+        assert!(!is_leaving(&peer(false, None)), "nobody has answered there");
     }
 }
