@@ -217,6 +217,15 @@ impl Facts {
         Change(state.change)
     }
 
+    /// A change without an effect of its own, for [`Self::stored`]: the store has it when it has all
+    /// that is known here now, also what only peers have told.
+    pub fn restate(&self) -> Change {
+        let mut state = self.inner.state();
+        state.change += 1;
+        self.inner.changed.notify_one();
+        Change(state.change)
+    }
+
     /// Has `change` decide what becomes of the slots of the budget: it is given those that were just
     /// read from the store, and what it returns is written by compare-and-set at that version, or
     /// nowhere. Once that has succeeded they stand in [`Self::document`].

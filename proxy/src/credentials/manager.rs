@@ -298,12 +298,13 @@ impl Task {
             .filter(|(_, role)| role.is_shared())
             .map(|(name, role)| (Arc::clone(name), role.history()))
             .collect();
-        let change = self.facts.add(|document, _| {
+        self.facts.add(|document, _| {
             records.into_iter().for_each(|(name, record)| document.merge_user(&name, record));
         });
         let replies = std::mem::take(&mut self.revoked);
         if !replies.is_empty() {
-            let facts = self.facts.clone();
+            // A peer may have told of it before, and nobody has stored it yet.
+            let (facts, change) = (self.facts.clone(), self.facts.restate());
             tokio::spawn(async move {
                 let stored = facts.stored(change).await;
                 for reply in replies {

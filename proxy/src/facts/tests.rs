@@ -102,6 +102,25 @@ async fn what_a_store_refuses_is_told_and_stored_later() {
 }
 
 #[tokio::test]
+async fn what_only_a_peer_has_told_is_not_taken_for_stored() {
+    let place = Place::new("told");
+    let facts = place.start();
+    facts.ready().await;
+    facts.stored(facts.restate()).await.expect("the store has what there is");
+    // A directory stands where the file is to be.
+    fs::remove_file(place.file()).expect("removed");
+    fs::create_dir(place.file()).expect("a directory");
+    let mut told = Document::default();
+    let _ = told.cluster_mut("main").set_hold(true, InstanceId(7));
+    facts.merge_from_peer(&told.to_bytes()).expect("a document");
+    facts.stored(facts.restate()).await.expect_err("nothing can be stored");
+    fs::remove_dir(place.file()).expect("removed");
+    let stored = async { while facts.stored(facts.restate()).await.is_err() {} };
+    timeout(START_TIME * 4, stored).await.expect("in time");
+    assert!(document(&place.file()).cluster("main").expect("the cluster").is_held());
+}
+
+#[tokio::test]
 async fn a_document_that_somebody_has_edited_is_merged_and_keeps_what_is_not_known_here() {
     let place = Place::new("edited");
     let text = r#"{"version": 1, "later": [1], "clusters": {"main":
