@@ -104,6 +104,27 @@ pub fn go_clients() -> Command {
     Command::new(built("clients/go/program"))
 }
 
+/// The command for a Woodpecker's use of its database, in `tests/clients/woodpecker`.
+///
+/// # Panics
+/// When the set-up has not built it.
+#[must_use]
+pub fn woodpecker() -> Command {
+    Command::new(built("clients/woodpecker/program"))
+}
+
+/// The command for Prisma with the schema of the example `name`, whose files are in `example`.
+///
+/// # Panics
+/// When the set-up has not installed Prisma.
+#[must_use]
+pub fn prisma(name: &str, example: &Path) -> Command {
+    let folder = PathBuf::from(built("clients/prisma/program"));
+    let mut command = Command::new(folder.join("node"));
+    command.arg(source("clients/with_prisma.mjs")).arg(name).arg(folder).arg(example);
+    command
+}
+
 /// The command for the Java client of this class in `tests/clients/java`, with these options such
 /// as `-Dname=value`.
 ///
@@ -111,10 +132,20 @@ pub fn go_clients() -> Command {
 /// When the set-up has not built it.
 #[must_use]
 pub fn java(class: &str, properties: &[&str]) -> Command {
+    java_in("java", class, properties)
+}
+
+/// The same in another folder of `tests/clients`.
+///
+/// # Panics
+/// As [`java`].
+#[must_use]
+pub fn java_in(folder: &str, class: &str, properties: &[&str]) -> Command {
     let mut command = Command::new("java");
     // Enough for a client, and quick to start.
     command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
-    command.args(properties).arg("-cp").arg(built("clients/java/program")).arg(class);
+    let path = built(&format!("clients/{folder}/program"));
+    command.args(properties).arg("-cp").arg(path).arg(class);
     command
 }
 

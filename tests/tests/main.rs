@@ -19,6 +19,7 @@ mod command_line;
 mod compose;
 mod console;
 mod copy;
+mod examples;
 mod extended;
 mod failover;
 mod hostile;
