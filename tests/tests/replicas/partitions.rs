@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgimbal_tests::Relay;
-use pgimbal_tests::until::always;
+use pgimbal_tests::until::{SOON, always, eventually};
 
 use super::load::Load;
 use super::setup::{Setup, away, reads};
@@ -37,7 +37,10 @@ fn replicas_clients_see_nothing_while_links_break() {
         let span = if index == 2 { span() } else { Duration::from_secs(1) };
         always("nobody sees an error", span, || load.errors().is_empty());
         if index == 2 {
-            assert_eq!([0, 1, 2].map(|index| deployment.heard_by(index)), [1, 1, 0]);
+            // On a busy machine what was under way is heard a moment later.
+            eventually("it counts as silent", SOON, || {
+                [0, 1, 2].map(|index| deployment.heard_by(index)) == [1, 1, 0]
+            });
         }
         deployment.heal();
     }
