@@ -243,7 +243,9 @@ fn behaviour_54_many_first_logins_share_one_connection() {
 fn behaviour_09_limits_hold_under_a_storm() {
     let pg = Postgres::start();
     let config = Config::before(&pg).set("pool_size", 5).set("workers", 2);
-    let proxy = config.set("max_client_conn", 3000).start();
+    // They come faster than they are greeted, from one address.
+    let config = config.set("max_client_conn", 3000).set("max_login_conn", 3000);
+    let proxy = config.set("max_login_conn_per_address", 3000).start();
     let mut clients: Vec<WireClient> = Vec::new();
     for _ in 0..2000 {
         let mut client = proxy.connect();
