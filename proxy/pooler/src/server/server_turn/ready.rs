@@ -258,14 +258,19 @@ pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
     if take_idle_limit_off(turn) { Ok(()) } else { Err(Stop::Checkin) }
 }
 
-/// The client has been told the end of what it sent, and only messages of pgimbal's own are still to
-/// be answered: what it sends next waits until it has been asked about, as if they were not there.
+/// Lets the client's next message wait where it has had the ReadyForQuery for all that it sent, but
+/// the question what its code has left cannot be sent yet: replies to messages of pgimbal's own are
+/// still pending. Otherwise that message would run before the answer is known.
 fn hold_for_question(session: &mut Session, server: &Server) {
+    let may_go_on = session.phase() == Phase::Open && session.between_server_messages();
+    if session.raised().is_empty() || !may_go_on {
+        return;
+    }
     let is_told = server.status == TransactionStatus::Idle
         && !server.since_ready.segment_open
         && !server.pending.is_empty()
         && !server.pending.has_end_of(session.id());
-    if is_told && !session.raised().is_empty() && session.between_server_messages() {
+    if is_told {
         session.set_phase(Phase::Barrier);
     }
 }
