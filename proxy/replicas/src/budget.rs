@@ -9,9 +9,9 @@
 //! A replica that is silent may be dead, or on the other side of a partition and alive. Its slot,
 //! and what it has borrowed, are free when the servers themselves show no process of it for
 //! [`SWEEP_AFTER`]. A server that nobody could look at for as long does not delay that, but there
-//! the tokens wait for the proof, and it is a stricter one. A living replica therefore uses tokens only while the server shows one of its
-//! processes, or within [`GRACE`] after that; then it has the store confirm that its slot is still
-//! its own.
+//! the tokens wait for the proof, and it is a stricter one. A living replica therefore uses tokens
+//! only while the server shows one of its processes, or within [`GRACE`] after that; then it has
+//! the store confirm that its slot is still its own.
 //!
 //! A token that is lost with a message, or in a replica that ends, is found again: the totals are
 //! said again, or the possession ends and its accounts with it.

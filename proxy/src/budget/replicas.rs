@@ -32,8 +32,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often the store is read while the machine wants to change something there.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a process without a slot looks for a replica that drains, at the least: names are looked
-/// up, and every address is asked, within a second or two.
+/// How long a process without a slot looks for a replica that drains, at the least: within a second
+/// or two names are looked up, and every address is asked.
 const MEETING_TIME: Duration = Duration::from_secs(3);
 
 /// How long it looks while nobody has answered at one of the addresses, which may be that of a
