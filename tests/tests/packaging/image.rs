@@ -1,6 +1,7 @@
 //! The files of the image, and what a runtime makes of them.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -165,6 +166,32 @@ fn the_images_configuration_opens_its_ports_and_its_root_takes_no_file() {
     let finished = run(&mut command, LIMIT);
     assert_eq!(finished.code, Some(78), "{}", finished.stderr);
     assert!(finished.stderr.contains("Read-only file system"), "{}", finished.stderr);
+}
+
+/// A program for `deploy/docker/try` is whatever answers as pgimbal does.
+#[test]
+fn a_program_that_does_not_work_is_not_packed() {
+    let folder = directory("tried");
+    let architecture = run(Command::new("dpkg").arg("--print-architecture"), LIMIT).succeeded();
+    let tried = |program: &Path| {
+        let mut command = Command::new(deploy("docker/try"));
+        command.arg(architecture.stdout.trim_end()).arg(program);
+        run(&mut command, LIMIT)
+    };
+    let _ = tried(&program()).succeeded();
+    let version = format!("[ \"$1\" = --version ] && exec '{}' --version", program().display());
+    for (script, complaint) in [
+        ("echo pgimbal 9.9.9".to_owned(), "--version says pgimbal 9.9.9"),
+        ("echo an instruction >&2; exit 132".to_owned(), "--version fails\n  an instruction"),
+        (format!("{version}; exit 0"), "/livez does not answer"),
+    ] {
+        let broken = folder.join("broken");
+        std::fs::write(&broken, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        std::fs::set_permissions(&broken, Permissions::from_mode(0o755)).expect("its mode");
+        let finished = tried(&broken);
+        assert_eq!(finished.code, Some(1), "{script}: {finished:?}");
+        assert!(finished.stderr.contains(complaint), "{script}: {finished:?}");
+    }
 }
 
 #[test]
