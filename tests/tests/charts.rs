@@ -220,6 +220,11 @@ fn mistakes_are_refused_with_their_remedy() {
         ("config.deployment_key=x", "secretEnv"),
         ("config.http.token=x", "config.http.token would stand in a ConfigMap"),
         ("config.http.admin_token=x", "config.http.admin_token would stand in a ConfigMap"),
+        (
+            "page.existingSecret=page,config.http.admin_token_file=/etc/own",
+            "config.http.admin_token_file: the chart sets it, from page",
+        ),
+        ("page.existingSecret=page,page.adminKey=", "page.adminKey"),
         ("config.listen=0.0.0.0:1", "config.listen: the chart sets it, from ports"),
         ("config.max_replicas=9", "from replicas"),
         ("config.drain_delay=5 minutes", "is no duration"),

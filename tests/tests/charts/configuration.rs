@@ -29,6 +29,11 @@ pub(super) fn read(name: &str, toml: &str, variables: &[String]) -> Config {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::copy(pod.join(from), file).unwrap();
     }
+    let page = pod.join("etc/pgimbal/page");
+    fs::create_dir_all(&page).unwrap();
+    for token in ["admin", "admin-token", "viewers"] {
+        fs::write(page.join(token), format!("0123456789abcdef-{token}")).unwrap();
+    }
     // In the pod they are at the root.
     let here = toml
         .replace("\"/etc/pgimbal/", &format!("\"{root}/etc/pgimbal/"))

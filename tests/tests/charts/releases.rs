@@ -39,15 +39,18 @@ fn release(version: Helm) {
     let notes = helm(&["install", "pgimbal", &folder, "-f", &values]);
     assert!(notes.contains(&format!("DB_HOST=pgimbal.{namespace}.svc")), "{notes}");
     assert!(notes.contains(&format!("DB_RO_HOST=pgimbal-ro.{namespace}.svc")), "{notes}");
+    assert!(notes.contains("port-forward deploy/pgimbal 9127"), "{notes}");
     let first = template(&admin, &namespace);
     let store = secret_path(&namespace, "pgimbal-store");
     assert!(admin.read(&store).get("data").is_none());
     admin.patch(&store, &document());
     // The same again: nothing rolls.
     assert_eq!(upgrade("test.user=shop"), first);
-    // Nor when a password or a certificate changes: pgimbal follows them.
-    kubernetes.make_secret(&namespace, "db-ca");
-    kubernetes.edit_secret(&namespace, "db-ca", &json!({ "data": { "ca.crt": "bmV3" } }));
+    // Nor when a password, a certificate or a token changes: pgimbal follows them.
+    for (secret, key) in [("db-ca", "ca.crt"), ("pgimbal-page", "admin")] {
+        kubernetes.make_secret(&namespace, secret);
+        kubernetes.edit_secret(&namespace, secret, &json!({ "data": { key: "bmV3" } }));
+    }
     assert_eq!(upgrade("test.user=shop"), first);
     // A changed configuration makes new pods, and leaves the store alone.
     let second = upgrade("config.pool_size=30");

@@ -83,6 +83,7 @@ impl<'a> Rendered<'a> {
         self.has_its_memory();
         self.has_no_secret_of_its_own();
         self.mounts_what_is_configured();
+        self.page_has_its_tokens();
         self.ports_are_the_same_everywhere();
         self.peers_are_found();
         self.rights_are_the_least();
@@ -209,6 +210,8 @@ impl<'a> Rendered<'a> {
         paths.extend(config.clients.tls.cert_file.clone());
         paths.extend(config.clients.tls.key_file.clone());
         paths.extend(config.server_tls.ca_file.clone());
+        paths.extend(config.http.access.admin_token_file.clone());
+        paths.extend(config.http.access.token_file.clone());
         let mounts: Vec<_> =
             self.mounts().iter().map(|mount| mount["mountPath"].as_str().unwrap()).collect();
         for path in paths {
@@ -218,6 +221,25 @@ impl<'a> Rendered<'a> {
         }
         let api = self.pod()["automountServiceAccountToken"].as_bool();
         assert_eq!(api, Some(config.store.kind == StoreKind::Kubernetes), "{}", self.name);
+    }
+
+    /// The keys of its Secret that are mounted are those that pgimbal reads.
+    fn page_has_its_tokens(&self) {
+        let mut volumes = self.pod()["volumes"].as_array().unwrap().iter();
+        let secret = volumes.find(|volume| volume["name"] == "page").map(|it| &it["secret"]);
+        let items = secret.map(|it| it["items"].as_array().unwrap().iter());
+        let mounted: BTreeSet<_> = items
+            .into_iter()
+            .flatten()
+            .map(|item| {
+                assert_eq!(item["key"], item["path"], "{}: {item}", self.name);
+                item["key"].as_str().unwrap()
+            })
+            .collect();
+        let access = &self.config.http.access;
+        let files = [&access.admin_token_file, &access.token_file].into_iter().flatten();
+        let read: BTreeSet<_> = files.filter_map(|path| path.file_name()?.to_str()).collect();
+        assert_eq!(read, mounted, "{}", self.name);
     }
 
     /// The ports of the container by name.

@@ -50,6 +50,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* The tokens of the page: the option of [http] with its file, and the key of the Secret. */}}
+{{- define "pgimbal.pageKeys" -}}
+{{- with .Values.page }}
+{{- if .existingSecret }}
+{{- if not (or .adminKey .tokenKey) }}
+{{- fail "page.adminKey: the Secret has a token under this key or under page.tokenKey" }}
+{{- end }}
+{{- with .adminKey }}
+admin_token_file: {{ . | quote }}
+{{- end }}
+{{- with .tokenKey }}
+token_file: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "pgimbal.image" -}}
 {{- with .Values.image }}
 {{- if .digest }}
@@ -164,6 +181,14 @@ that 96 KiB for each suffice also while a primary is away. */}}
 {{- $_ := set $peers "listen" (printf "%s:%d" $at (int $values.peers.port)) }}
 {{- $_ := set $peers "dns" (include "pgimbal.peersName" .) }}
 {{- $_ := set $config "peers" $peers }}
+{{- end }}
+{{- $http := deepCopy (default (dict) $config.http) }}
+{{- range $option, $key := include "pgimbal.pageKeys" . | fromYaml }}
+{{- if hasKey $http $option }}
+{{- fail (printf "config.http.%s: the chart sets it, from page" $option) }}
+{{- end }}
+{{- $_ := set $http $option (printf "/etc/pgimbal/page/%s" $key) }}
+{{- $_ := set $config "http" $http }}
 {{- end }}
 {{- if include "pgimbal.tlsSecret" . }}
 {{- $tls := deepCopy (default (dict) $config.client_tls) }}
