@@ -298,6 +298,12 @@ impl Config {
             tls: cluster.as_ref().map_or(&config.tls, |cluster| &cluster.config.tls).clone(),
             cluster,
             route: own.as_ref().and_then(|own| own.route).unwrap_or(config.route),
+            read_consistency: own
+                .as_ref()
+                .and_then(|own| own.read_consistency)
+                .unwrap_or(config.read_consistency),
+            read_max_staleness: config.read_max_staleness,
+            read_max_staleness_bytes: config.read_max_staleness_bytes,
             server_budget: self.server_budget(&host, port, config.cluster.as_deref()),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),

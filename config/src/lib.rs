@@ -67,5 +67,6 @@ pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
     AuthType, ChannelBinding, HiddenState, HistoryPlace, LogFormat, LostTransactionError,
-    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, StoreKind, VaultLogin, Verify,
+    OnClientGone, PoolMode, ReadConsistency, ReplicaFallback, Route, SslMode, StoreKind,
+    VaultLogin, Verify,
 };

@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
 use crate::user::ServerPassword;
-use crate::words::{HiddenState, OnClientGone, PoolMode, Route, Verify};
+use crate::words::{HiddenState, OnClientGone, PoolMode, ReadConsistency, Route, Verify};
 
 settings! {
     /// The options of a pool. At the top level they are the defaults of all databases, in
@@ -134,6 +134,20 @@ settings! {
         /// Where its transactions go: to the `primary`, or to a `replica`. Clients may choose
         /// with `SET pgimbal.route`, or at startup with `options=-c pgimbal.route=replica`.
         "route" route: Route as Choice<Route> = "primary", applied, try "replica";
+        /// What a read that pgimbal sends to a replica shows of the writes before it: `eventual`,
+        /// whatever the replica has; `bounded`, all but the newest (`read_max_staleness`);
+        /// `session`, those of its own session; `pool`, all to the database through this pgimbal;
+        /// `strong`, everybody's. A client that asks for a replica itself gets any.
+        "read_consistency" read_consistency: ReadConsistency as Choice<ReadConsistency> =
+            "session", applied, try "pool";
+        /// With `read_consistency = "bounded"`: a write that is older is shown. Off: any may be
+        /// missing.
+        "read_max_staleness" read_max_staleness: Option<Duration> as OrOff<Span> = "1s", applied,
+            try "6s";
+        /// With `read_consistency = "bounded"`: how much of the write-ahead log may be missing.
+        /// Off: any number of bytes.
+        "read_max_staleness_bytes" read_max_staleness_bytes: Option<usize> as OrOff<Size> = "off",
+            applied, try "16MiB";
         /// Server connections to this database, of all its pools together. Off: `pool_size` is
         /// the limit of each.
         "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
@@ -207,6 +221,13 @@ pub struct ResolvedPool {
     pub cluster: Option<ResolvedCluster>,
     /// Whether transactions go to the primary or a replica, unless a session sets `pgimbal.route`.
     pub route: Route,
+    /// What a read that is sent to a replica shows of the writes before it.
+    pub read_consistency: ReadConsistency,
+    /// With [`ReadConsistency::Bounded`], the age from which a write is shown; `None` for any age.
+    pub read_max_staleness: Option<Duration>,
+    /// With [`ReadConsistency::Bounded`], how many bytes of the write-ahead log may be missing;
+    /// `None` for any number.
+    pub read_max_staleness_bytes: Option<usize>,
     /// TLS options for the server, or for the nodes of the cluster.
     pub tls: ServerTls,
     /// Limit of server connections to the database, over all its pools; `None` for no limit.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::reader::{Choice, Hidden, Maybe, Names, NonEmpty, OrOff, Path, Positive, Span};
 use crate::secret::Secret;
 use crate::table::settings;
-use crate::words::{PoolMode, Route};
+use crate::words::{PoolMode, ReadConsistency, Route};
 
 /// The placeholder for the user's name in a source of passwords.
 const PLACEHOLDER: &str = "{user}";
@@ -48,6 +48,9 @@ settings! {
             try "1h";
         /// This user's route instead of the database's.
         "route" route: Option<Route> as Maybe<Choice<Route>> = "", applied, try "replica";
+        /// This user's `read_consistency` instead of the database's.
+        "read_consistency" read_consistency: Option<ReadConsistency>
+            as Maybe<Choice<ReadConsistency>> = "", applied, try "strong";
         /// This user's pool mode instead of the database's.
         "pool_mode" pool_mode: Option<PoolMode> as Maybe<Choice<PoolMode>> = "", applied,
             try "session";

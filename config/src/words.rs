@@ -148,6 +148,24 @@ words! {
 }
 
 words! {
+    /// What a read on a replica shows of the writes before it, `read_consistency`.
+    pub enum ReadConsistency = "eventual, bounded, session, pool or strong" {
+        /// Whatever the replica has replayed.
+        "eventual" Eventual,
+        /// Every write that is older than `read_max_staleness`, and all but
+        /// `read_max_staleness_bytes` of the write-ahead log.
+        "bounded" Bounded,
+        /// Every write of the client's own session; the default.
+        "session" Session,
+        /// Every write to the database that was acknowledged through this pgimbal before the read
+        /// came.
+        "pool" Pool,
+        /// Every write that was acknowledged to anybody before the read came.
+        "strong" Strong,
+    }
+}
+
+words! {
     /// The node that serves reads when no replica can, `replica_fallback`.
     pub enum ReplicaFallback = "primary or none" {
         /// The primary.

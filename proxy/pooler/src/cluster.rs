@@ -1,6 +1,7 @@
 //! A cluster as one worker sees it: whether its pools may hand out server connections, and where
 //! they lead.
 
+pub mod consistency;
 pub(crate) mod follow;
 pub(crate) mod hold;
 pub mod route;
@@ -25,6 +26,8 @@ pub(crate) struct Cluster {
     held_since: Option<Instant>,
     /// When its prober was last told that clients wait.
     hinted_at: Option<Instant>,
+    /// When its prober was last told that replicas must be fresher.
+    asked_at: Option<Instant>,
 }
 
 /// Whether a pool may hand out its server connections.
@@ -66,7 +69,7 @@ impl Cluster {
     fn new(name: &str) -> Self {
         let writes = Writes::Held(HoldReason::Unknown);
         let view = Arc::new(View { version: 0, nodes: Vec::new(), writes });
-        Self { name: name.into(), view, held_since: None, hinted_at: None }
+        Self { name: name.into(), view, held_since: None, hinted_at: None, asked_at: None }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -98,21 +101,17 @@ impl Cluster {
 
     /// Whether the prober is to be told (again) that clients wait; notes that it is, at `now`.
     pub(crate) fn may_hint(&mut self, now: Instant, again_after: Duration) -> bool {
-        let may = self.hinted_at.is_none_or(|hinted| now - hinted >= again_after);
-        if may {
-            self.hinted_at = Some(now);
-        }
-        may
+        may_again(&mut self.hinted_at, now, again_after)
+    }
+
+    /// Whether the prober is to be told (again) that replicas must be fresher; notes that it is.
+    pub(crate) fn may_ask_for_fresher(&mut self, now: Instant, again_after: Duration) -> bool {
+        may_again(&mut self.asked_at, now, again_after)
     }
 
     /// A node, if the view has it.
     pub(crate) fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.view.nodes.get(id.index())
-    }
-
-    /// Whether a node may be read from.
-    pub(crate) fn is_readable(&self, id: NodeId) -> bool {
-        self.node(id).is_some_and(|node| node.state == NodeState::Replica)
     }
 
     /// The node that a pool's new server connections lead to.
@@ -144,8 +143,18 @@ impl Cluster {
     }
 
     /// What the view means to a server connection of this epoch, of a pool that leads to `place`.
-    pub(crate) fn epoch_status(&self, place: Place, epoch: Epoch) -> EpochStatus {
+    /// `started_at_micros` is when the server at its other end was started.
+    pub(crate) fn epoch_status(
+        &self,
+        place: Place,
+        epoch: Epoch,
+        started_at_micros: i64,
+    ) -> EpochStatus {
         let node = self.node(epoch.node);
+        // How fresh the node is says nothing about another server, which may show older data.
+        let is_another = node
+            .and_then(|node| node.freshness.as_ref())
+            .is_some_and(|known| known.started_at_micros() != started_at_micros);
         let state = node.map_or(NodeState::Removed, |node| node.state);
         let gone =
             matches!(state, NodeState::Quarantined | NodeState::Foreign | NodeState::Removed);
@@ -157,7 +166,7 @@ impl Cluster {
             }
             (Place::Primary, Writes::Held(_)) => EpochStatus::Unsure,
             (Place::Primary, Writes::Refused(_)) => EpochStatus::Stale,
-            (Place::Node(_), _) if state == NodeState::Down => EpochStatus::Stale,
+            (Place::Node(_), _) if state == NodeState::Down || is_another => EpochStatus::Stale,
             (Place::Node(_), _) => match node.and_then(|node| node.epoch) {
                 Some(now) if now.system == epoch.system => EpochStatus::Fits(now),
                 Some(_) => EpochStatus::Stale,
@@ -168,7 +177,7 @@ impl Cluster {
 
     /// The epoch of a connection that was just opened; `None` when it leads where it should not.
     fn stamp(&self, place: Place, found: DialedNode) -> Option<Epoch> {
-        let Report { system, timeline, .. } = found.report;
+        let Report { system, timeline, started_at_micros, .. } = found.report;
         let epoch = Epoch { system, timeline, node: found.node };
         match (place, &self.view.writes) {
             (Place::Primary, Writes::To(now)) => {
@@ -180,10 +189,20 @@ impl Cluster {
             }
             (Place::Primary, Writes::Refused(_)) => None,
             (Place::Node(_), _) => {
-                (self.epoch_status(place, epoch) != EpochStatus::Stale).then_some(epoch)
+                let status = self.epoch_status(place, epoch, started_at_micros);
+                (status != EpochStatus::Stale).then_some(epoch)
             }
         }
     }
+}
+
+/// Whether something that was done at `last` may be done again; notes that it is.
+fn may_again(last: &mut Option<Instant>, now: Instant, after: Duration) -> bool {
+    let may = last.is_none_or(|last| now.saturating_duration_since(last) >= after);
+    if may {
+        *last = Some(now);
+    }
+    may
 }
 
 /// The clusters of a worker, numbered as it meets them.
@@ -233,10 +252,19 @@ impl Clusters {
         self.of(pool)?.stamp(pool.place(), found?)
     }
 
-    /// Whether a server connection may be handed out as far as its epoch is concerned.
-    pub(crate) fn is_current(&self, pool: &Pool, epoch: Option<Epoch>) -> bool {
+    /// Whether a server connection may be handed out as far as its epoch, and the start of the
+    /// server at its other end, are concerned.
+    pub(crate) fn is_current(
+        &self,
+        pool: &Pool,
+        epoch: Option<Epoch>,
+        started_at_micros: i64,
+    ) -> bool {
         let Some(cluster) = self.of(pool) else { return true };
-        epoch.is_some_and(|epoch| cluster.epoch_status(pool.place(), epoch) != EpochStatus::Stale)
+        epoch.is_some_and(|epoch| {
+            let status = cluster.epoch_status(pool.place(), epoch, started_at_micros);
+            status != EpochStatus::Stale
+        })
     }
 }
 

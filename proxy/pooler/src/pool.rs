@@ -25,7 +25,7 @@ use pgimbal_config::{LostTransactionError, ResolvedPool};
 use pgimbal_wire::error::SqlState;
 
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
-use crate::pool::shared::{Limits, Share, SharedPool};
+use crate::pool::shared::{DatabaseWrites, Limits, Share, SharedPool};
 use crate::pool::stats::PoolStats;
 use crate::topology::NodeId;
 
@@ -91,6 +91,8 @@ pub struct Pool {
     /// Where it leads and how it behaves; replaced by a reload.
     config: Arc<ResolvedPool>,
     shared: Arc<SharedPool>,
+    /// The writes to its database; `None` outside of a cluster.
+    writes: Option<Arc<DatabaseWrites>>,
     /// The last one released is the first to be used again.
     idle: Vec<ServerId>,
     /// Longest first. An entry whose session waits no more is passed over.
@@ -136,6 +138,7 @@ impl Pool {
             replicas: Vec::new(),
             turn: 0,
             left_out_until: None,
+            writes: writes_of(&config, &shared),
             config,
             shared,
             idle: Vec::new(),
@@ -194,6 +197,11 @@ impl Pool {
         &self.shared
     }
 
+    /// When the pool's database was last written to; `None` outside of a cluster.
+    pub(crate) fn writes(&self) -> Option<&DatabaseWrites> {
+        self.writes.as_deref()
+    }
+
     /// Returns the pool's counters on this worker; they begin at zero when the worker makes the
     /// pool.
     #[must_use]
@@ -219,6 +227,7 @@ impl Pool {
         }
         // What failed before may work now.
         self.shared.forget_failure();
+        self.writes = writes_of(&config, &self.shared);
         std::mem::replace(&mut self.config, config)
     }
 
@@ -601,6 +610,11 @@ impl Pool {
             Some(LostTransactionError::AdminShutdown) | None => SqlState::ADMIN_SHUTDOWN,
         }
     }
+}
+
+/// What is shared about the writes to the database of a pool; `None` outside of a cluster.
+fn writes_of(config: &ResolvedPool, shared: &SharedPool) -> Option<Arc<DatabaseWrites>> {
+    shared.cluster.as_ref().map(|cluster| cluster.writes_to(&config.dbname))
 }
 
 /// Whether the connections beyond `pool_size` (`reserve_size`) may be used.

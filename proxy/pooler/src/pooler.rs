@@ -8,7 +8,7 @@ use pgimbal_config::ResolvedPool;
 use crate::action::Action;
 use crate::cancel::CancelKey;
 use crate::cancel::request::{self, Cancelling};
-use crate::cluster::follow;
+use crate::cluster::{follow, route};
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Plan, Processed};
@@ -214,6 +214,18 @@ impl Pooler {
     /// [`Checkout::Waiting`].
     pub fn checkout(&mut self, id: SessionId, now: Instant) -> Checkout {
         checkout::checkout(&mut self.core, id, now)
+    }
+
+    /// Returns the node that would serve what an unlinked session sends next, if that is known to
+    /// read only: a replica that shows the writes which it must show (`read_consistency`). `None`
+    /// if only the primary does now; then the prober may be asked for fresher replicas
+    /// ([`Action::ProbeHint`]).
+    pub fn replica_of_read(&mut self, id: SessionId, now: Instant) -> Option<NodeId> {
+        let pool = route::pool_of_read(&mut self.core, id, now)?;
+        match self.core.pools[pool].place() {
+            Place::Node(node) => Some(node),
+            Place::Primary => None,
+        }
     }
 
     /// Gives a server connection back, after `Stop::Checkin` and once everything was written: to

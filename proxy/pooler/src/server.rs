@@ -71,6 +71,8 @@ pub struct Server {
     /// Where in its cluster's history the connection stands; `None` outside of a cluster, and once
     /// it is cut off.
     epoch: Option<Epoch>,
+    /// When the server was started, in microseconds since 1970; 0 outside of a cluster.
+    started_at_micros: i64,
     /// Whose the server's unnamed statement is.
     unnamed: UnnamedStatement,
     /// Whether COPY FROM STDIN is running.
@@ -267,6 +269,7 @@ impl Server {
             surplus: Vec::new(),
             node,
             epoch: None,
+            started_at_micros: 0,
             unnamed: UnnamedStatement::Absent,
             copy_in: false,
             schema_change: false,
@@ -337,6 +340,11 @@ impl Server {
     #[must_use]
     pub const fn epoch(&self) -> Option<Epoch> {
         self.epoch
+    }
+
+    /// When the server was started, in microseconds since 1970; 0 outside of a cluster.
+    pub(crate) const fn started_at_micros(&self) -> i64 {
+        self.started_at_micros
     }
 
     /// It stands elsewhere in its cluster's history, or is cut (`None`).

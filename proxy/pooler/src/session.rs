@@ -15,6 +15,7 @@ pub mod sessions;
 pub mod settings;
 pub(crate) mod setup;
 pub mod state;
+pub(crate) mod writing;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::session::pin::{Pin, PinReason};
 use crate::session::settings::{ClientSettings, RefusedSettings, SettingsTable};
 use crate::session::state::custom::CustomNames;
 use crate::session::state::portals::Portals;
+use crate::session::writing::Writing;
 use crate::sql::{Kinds, Reading, Scanner};
 
 /// The state of one logged-in client in its worker: its pool, its server connection if it has one,
@@ -118,6 +120,8 @@ pub struct Session {
     connected_at: Instant,
     /// When the client last sent something or was last answered.
     active_at: Instant,
+    /// What the session has written on a cluster.
+    writing: Writing,
     /// Since when the client has not read what was written to it; `None` if it has read all. Few
     /// clients stall, so it takes one pointer.
     stalled_since: Option<Box<Instant>>,
@@ -313,6 +317,7 @@ impl Session {
             came_at,
             connected_at: now,
             active_at: now,
+            writing: Writing::default(),
             stalled_since: None,
         }
     }
@@ -565,6 +570,16 @@ impl Session {
         if self.raised.is_empty() && !self.pin.has(PinReason::Unknown) {
             self.custom.clear();
         }
+    }
+
+    /// What it has written on a cluster.
+    pub(crate) const fn writing(&self) -> Writing {
+        self.writing
+    }
+
+    /// As [`Self::writing`], to be changed.
+    pub(crate) const fn writing_mut(&mut self) -> &mut Writing {
+        &mut self.writing
     }
 
     /// What holds only on its server connection is forgotten with that.

@@ -3,13 +3,16 @@
 //! [`Topology`] knows no socket, no SQL and no clock: results of probes come in with their time, a
 //! [`View`] for the workers comes out.
 
+mod compare;
 mod decide;
 mod evaluate;
 mod event;
+mod freshness;
 mod history;
 mod identity;
 mod lag;
 mod machine;
+mod moment;
 mod node;
 mod nodes;
 mod operator;
@@ -18,6 +21,7 @@ mod position;
 mod probes;
 mod reassess;
 mod report;
+mod sampling;
 mod schedule;
 mod split_brain;
 mod state;
@@ -25,9 +29,11 @@ mod view;
 mod writers;
 
 pub use event::Event;
+pub use freshness::Freshness;
 pub use history::Failover;
 pub use identity::Remembered;
 pub use machine::Topology;
+pub use moment::LatestMoment;
 pub use node::{NodeDetail, NodeSpec};
 pub use operator::AdoptError;
 pub use options::Options;

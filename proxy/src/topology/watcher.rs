@@ -250,7 +250,7 @@ impl Watcher {
                 self.topology.handle_failure(node, now, failure)
             }
             ProberMessage::Broke(node) => {
-                self.topology.handle_probe_hint(ProbeHint::ConnectionBroke(node), now)
+                self.topology.handle_probe_hint(ProbeHint::ProberDisconnected(node), now)
             }
         }
         self.settle(now);

@@ -14,14 +14,29 @@ use crate::topology::View;
 /// byte is forwarded; who waits is served, sent elsewhere or refused.
 pub(crate) fn set_view(core: &mut Core, name: &str, view: Arc<View>, now: Instant) {
     let id = core.clusters.named(name);
+    let before = Arc::clone(core.clusters[id].view());
     if !core.clusters[id].set_view(view, now) {
         return;
     }
     evaluate_servers(core, id);
     let pools = core.pools.iter().filter(|pool| pool.cluster() == Some(id));
     for pool in pools.map(Pool::id).collect::<Vec<_>>() {
+        if compares_others(core, pool, &before) {
+            queue::send_elsewhere(core, pool);
+        }
         follow(core, pool, now);
     }
+}
+
+/// Whether how fresh a pool's node is compares other servers than in the view `before`: what was
+/// found out then, for those who wait for the node, says nothing about the one that is there now.
+fn compares_others(core: &Core, pool: PoolId, before: &View) -> bool {
+    let pool = &core.pools[pool];
+    let (Place::Node(node), Some(cluster)) = (pool.place(), core.clusters.of(pool)) else {
+        return false;
+    };
+    let known = before.node(node).and_then(|node| node.freshness.as_ref());
+    known.is_some() && known != cluster.node(node).and_then(|node| node.freshness.as_ref())
 }
 
 /// Stamps or cuts the server connections of a cluster.
@@ -31,7 +46,7 @@ fn evaluate_servers(core: &mut Core, id: ClusterId) {
     for server in core.servers.iter_mut() {
         let pool = &core.pools[server.pool()];
         let Some(epoch) = server.epoch().filter(|_| pool.cluster() == Some(id)) else { continue };
-        match cluster.epoch_status(pool.place(), epoch) {
+        match cluster.epoch_status(pool.place(), epoch, server.started_at_micros()) {
             EpochStatus::Fits(now) => server.set_epoch(Some(now)),
             EpochStatus::Unsure => {}
             EpochStatus::Stale => stale.push(server.id()),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgimbal_config::{ReplicaFallback, Route};
 use pgimbal_wire::error::{Report, Severity, SqlState};
 
+use crate::cluster::consistency::{self, Need};
 use crate::cluster::{Clusters, Gate};
 use crate::core::Core;
 use crate::error::error_body;
@@ -14,6 +15,7 @@ use crate::pool::pools::Pools;
 use crate::pool::{Place, Pool, queue};
 use crate::server::reported::NamedValue;
 use crate::session::Session;
+use crate::session::writing::Wrote;
 use crate::sql::{Access, Classified, Form, Operand};
 use crate::tables::Tables;
 use crate::topology::{NodeId, NodeState};
@@ -41,6 +43,9 @@ pub struct Request {
     /// Whether the message that waits for a server connection reads or writes rows, by its text;
     /// unknown where the text is not at hand.
     pub access: Access,
+    /// What a replica must have replayed to serve it: anything for a session that asks for a
+    /// replica itself.
+    pub need: Need,
 }
 
 impl Request {
@@ -51,7 +56,7 @@ impl Request {
             true => Route::Primary,
             false => route_of(session, pool, tables),
         };
-        Self { route, access: session.front().access() }
+        Self { route, access: session.front().access(), need: Need::Anything }
     }
 
     /// Whether a replica is to serve the transaction. That is the session's decision alone: what it
@@ -79,7 +84,7 @@ pub(crate) fn choose_pool(
     if !request.wants_replica() {
         return Ok(home);
     }
-    if let Some(replica) = best_replica(pools, clusters, home, now) {
+    if let Some(replica) = best_replica(pools, clusters, home, request.need, now) {
         pools[home].next_turn();
         return Ok(replica);
     }
@@ -96,11 +101,32 @@ pub(crate) fn choose_pool(
     })
 }
 
+/// The pool that serves what a session, which has no server connection, is about to send and what
+/// is known to read only: that of a replica which shows the writes that it must show, or else the
+/// session's own, while the prober is asked for fresher replicas. `None` for a session that has
+/// left.
+pub(crate) fn pool_of_read(core: &mut Core, id: SessionId, now: Instant) -> Option<PoolId> {
+    let Core { sessions, pools, clusters, actions, .. } = core;
+    let session = sessions.get_mut(id)?;
+    session.writing_mut().set(Wrote::No);
+    let home = session.pool();
+    let need = Need::of(session, &pools[home], now);
+    if let Some(replica) = best_replica(pools, clusters, home, need, now) {
+        pools[home].next_turn();
+        return Some(replica);
+    }
+    if let Some(cluster) = pools[home].cluster() {
+        consistency::ask_for_fresher(clusters, actions, cluster, need, now);
+    }
+    Some(home)
+}
+
 /// Those who wait for a primary because no replica could be read from go to one that can be now.
 pub(crate) fn send_to_replicas(core: &mut Core, home: PoolId, now: Instant) {
     let pool = &core.pools[home];
     let held = pool.waiting() > 0 && core.clusters.gate(pool) == Gate::Held;
-    if !held || best_replica(&core.pools, &core.clusters, home, now).is_none() {
+    let any = |core: &Core| best_replica(&core.pools, &core.clusters, home, Need::Anything, now);
+    if !held || any(core).is_none() {
         return;
     }
     let waiting = pool.waiters().filter(|waiter| queue::still_waits(&core.sessions, *waiter));
@@ -128,7 +154,7 @@ pub(crate) fn pool_of_login(
     let asked = asked.find(|(name, _)| name.eq_ignore_ascii_case(ROUTE_SETTING));
     let route = asked.and_then(|(_, word)| route_named(word));
     match route.unwrap_or(pools[home].config().route) {
-        Route::Replica => best_replica(pools, clusters, home, now).unwrap_or(home),
+        Route::Replica => best_replica(pools, clusters, home, Need::Anything, now).unwrap_or(home),
         Route::Primary => home,
     }
 }
@@ -146,12 +172,19 @@ fn route_of(session: &Session, pool: &Pool, tables: &Tables) -> Route {
     chosen.and_then(route_named).unwrap_or(pool.config().route)
 }
 
-/// The replica with the fewest clients on it; of equals the one whose turn it is.
-fn best_replica(pools: &Pools, clusters: &Clusters, home: PoolId, now: Instant) -> Option<PoolId> {
+/// The pool of a replica that serves `need`: the one with the fewest clients on it; of equals the
+/// one whose turn it is.
+fn best_replica(
+    pools: &Pools,
+    clusters: &Clusters,
+    home: PoolId,
+    need: Need,
+    now: Instant,
+) -> Option<PoolId> {
     let home = &pools[home];
     let cluster = clusters.of(home)?;
     home.replicas_in_turn()
-        .filter(|(node, pool)| cluster.is_readable(*node) && pools[*pool].may_be_chosen(now))
+        .filter(|(node, pool)| cluster.serves(*node, need) && pools[*pool].may_be_chosen(now))
         .min_by_key(|(_, pool)| pools[*pool].outstanding())
         .map(|(_, pool)| pool)
 }

@@ -121,6 +121,7 @@ pub(crate) fn release(core: &mut Core, id: ServerId, now: Instant) {
     let Some(server) = core.servers.get_mut(id) else { return };
     server.make_idle(now);
     let (pool_id, epoch) = (server.pool(), server.epoch());
+    let started_at_micros = server.started_at_micros();
     let pool = &mut core.pools[pool_id];
     let gives_way = server.slot().is_contended() && {
         let is_wanted = pool.waiting() > 0;
@@ -129,7 +130,8 @@ pub(crate) fn release(core: &mut Core, id: ServerId, now: Instant) {
     let retires = server.retire_at() <= now && core.lockouts.of(pool).is_none();
     // What it carries may only end with it.
     let carries = server.residue().meets(CLOSED);
-    if gives_way || retires || carries || !core.clusters.is_current(pool, epoch) {
+    let is_current = core.clusters.is_current(pool, epoch, started_at_micros);
+    if gives_way || retires || carries || !is_current {
         dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
         dial::dial_if_wanted(core, pool_id, now);
         return;

@@ -5,7 +5,9 @@
 
 mod count;
 mod startup;
+mod writes;
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +17,7 @@ use pgimbal_config::Backoff;
 
 pub use self::count::SharedCount;
 pub use self::startup::TriedStartup;
+pub use self::writes::DatabaseWrites;
 
 use super::budget::{Budgets, ConnectionBudget, Token, Wish};
 use crate::ids::WorkerId;
@@ -86,6 +89,21 @@ pub struct SharedCluster {
     /// How many times a client was told that nobody knows whether its statement has taken effect
     /// (SQLSTATE 08007); the metric `pgimbal_failover_outcome_unknown_total`.
     pub outcome_unknown: AtomicU64,
+    /// The writes to each of its databases, by the server's name of it.
+    writes: Mutex<HashMap<Box<str>, Arc<DatabaseWrites>>>,
+}
+
+impl SharedCluster {
+    /// Returns what is shared about the writes to a database, by the server's name of it. It is
+    /// kept as long as the cluster.
+    #[must_use]
+    pub fn writes_to(&self, dbname: &str) -> Arc<DatabaseWrites> {
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = writes.get(dbname) {
+            return Arc::clone(known);
+        }
+        Arc::clone(writes.entry(dbname.into()).or_default())
+    }
 }
 
 /// One pool as all workers see it: the counts that its limits are checked against, the server's

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pgimbal_wire::error::{self, Report, SqlState};
 
-use crate::cluster::{DialedNode, route};
+use crate::cluster::{DialedNode, consistency, route};
 use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{PoolId, ServerId};
@@ -62,6 +62,7 @@ pub(crate) fn dialed(core: &mut Core, id: ServerId, dialed: Dialed, now: Instant
     let pool = &mut core.pools[server.pool];
     if pool.is_clustered() {
         server.epoch = core.clusters.stamp(pool, dialed.found);
+        server.started_at_micros = dialed.found.map_or(0, |found| found.report.started_at_micros);
         if server.epoch.is_none() {
             return wrong_node(core, id, dialed.found, now);
         }
@@ -171,6 +172,8 @@ pub(crate) fn lost(
     let outcome = match session {
         None => DisconnectOutcome::Survives,
         Some(session) => {
+            // What it has sent may have taken effect all the same.
+            consistency::note_written(Some(session), pool, now);
             let outcome = recovery::on_server_lost(session, &mut server, pool, plan);
             session.on_server_gone(&mut core.tables.settings);
             outcome

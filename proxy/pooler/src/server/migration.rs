@@ -34,6 +34,7 @@ pub struct Migration {
     own_statements: OwnStatements,
     node: Option<NodeId>,
     epoch: Option<Epoch>,
+    started_at_micros: i64,
     backend_key: BackendKey,
     transaction: u64,
     opened_at: Instant,
@@ -66,6 +67,7 @@ pub(crate) fn migrate_out(core: &mut Core, id: ServerId, to: WorkerId) -> Option
         own_statements: server.own_statements,
         node: server.node,
         epoch: server.epoch,
+        started_at_micros: server.started_at_micros,
         backend_key: server.backend_key,
         transaction: server.transaction,
         opened_at: server.opened_at,
@@ -96,6 +98,7 @@ pub(crate) fn migrate_in(
         residue: moving.residue.union(lost),
         own_statements: moving.own_statements,
         epoch: moving.epoch,
+        started_at_micros: moving.started_at_micros,
         // What the unnamed statement was, its client on the other worker knows.
         unnamed: UnnamedStatement::Foreign,
         backend_key: moving.backend_key,

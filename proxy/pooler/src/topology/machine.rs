@@ -78,8 +78,9 @@ impl Topology {
     /// Takes what a worker has noticed, because something may have changed. The probe of the node
     /// that the hint names becomes due at once, but not more often than every 10 ms for each node;
     /// of a node that is being probed, right after that. [`ProbeHint::WaitersNeedPrimary`] concerns
-    /// every node, while none may be written to: they are probed more often for `failover_hold`. A
-    /// hint for an unknown node is ignored.
+    /// every node, while none may be written to: they are probed more often for `failover_hold`.
+    /// [`ProbeHint::FreshnessNeeded`] concerns the primary and the replicas. A hint for an unknown
+    /// node is ignored.
     pub fn handle_probe_hint(&mut self, probe_hint: ProbeHint, now: Instant) {
         probes::handle_hint(&mut self.state, probe_hint, now);
     }

@@ -6,6 +6,7 @@ use pgimbal_config::Host;
 use pgimbal_wire::error::SqlState;
 
 use super::event::{Event, Events};
+use super::freshness::{Compared, Freshness};
 use super::lag::Samples;
 use super::position::{Lsn, TimelineId};
 use super::report::{ProbeFailure, Report, Role};
@@ -65,6 +66,17 @@ pub(super) struct LastReport {
     pub(super) sent_at: Instant,
     /// When the report was received.
     pub(super) received_at: Instant,
+    /// Whether the server's recovery has only gone on since.
+    recovery: Recovery,
+}
+
+/// Whether a server that was a standby has replayed at least what it had at its last report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recovery {
+    /// It has.
+    AsReported,
+    /// The prober's connection has broken: the server may have begun its recovery anew.
+    MayBeAnew,
 }
 
 /// The result of the last probe of a node.
@@ -102,6 +114,8 @@ pub(super) struct Node {
     /// The operator has adopted another node's history, which this one has not joined yet.
     rejected: bool,
     schedule: Schedule,
+    /// How fresh it is as a replica; `None` while that cannot be known.
+    compared: Option<Compared>,
     state: NodeState,
     /// The reason for the state, in words; empty when the state says it all.
     why: String,
@@ -118,6 +132,7 @@ impl Node {
             outdated: false,
             rejected,
             schedule: Schedule::new(now),
+            compared: None,
             state: NodeState::Unknown,
             why: String::new(),
         }
@@ -171,7 +186,12 @@ impl Node {
         events: &mut Events,
     ) {
         let report = self.with_highest_timeline(report);
-        let before = self.last_report.replace(LastReport { report, sent_at, received_at: now });
+        let before = self.last_report.replace(LastReport {
+            report,
+            sent_at,
+            received_at: now,
+            recovery: Recovery::AsReported,
+        });
         if matches!(std::mem::replace(&mut self.health, Health::Up), Health::Down(_)) {
             events.push(Event::Answers { node: self.name() });
         }
@@ -289,6 +309,35 @@ impl Node {
         std::mem::replace(&mut self.state, state)
     }
 
+    /// The prober's connection has broken: the server may have begun its recovery anew, so that
+    /// nothing is known of how far it is until its next report.
+    pub(super) const fn doubt(&mut self) {
+        if let Some(last_report) = &mut self.last_report {
+            last_report.recovery = Recovery::MayBeAnew;
+        }
+    }
+
+    /// Whether it may have begun its recovery anew since its last report.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.last_report.as_ref().is_some_and(|last| last.recovery == Recovery::MayBeAnew)
+    }
+
+    /// Takes how fresh it is, and which servers that compares; [`Self::set_compared`] follows.
+    pub(super) const fn take_compared(&mut self) -> Option<Compared> {
+        self.compared.take()
+    }
+
+    /// Its freshness compares other servers, or cannot be known (`None`).
+    pub(super) fn set_compared(&mut self, compared: Option<Compared>) {
+        self.compared = compared;
+    }
+
+    /// Whether it is read from, and has not replayed all that was written up to `moment`.
+    pub(super) fn is_behind(&self, moment: Instant) -> bool {
+        let until = self.compared.as_ref().and_then(|compared| compared.freshness().until());
+        self.state == NodeState::Replica && until.is_none_or(|until| until < moment)
+    }
+
     // When it is probed.
 
     /// When its next probe is due; `None` while one is under way, and once it is not listed.
@@ -313,7 +362,12 @@ impl Node {
             state: self.state,
             epoch: self.epoch(id),
             candidate: self.spec.candidate,
+            freshness: self.freshness().cloned(),
         }
+    }
+
+    fn freshness(&self) -> Option<&Freshness> {
+        self.compared.as_ref().map(Compared::freshness)
     }
 
     /// The node as the console shows it; `samples` are the positions of the primary.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::nodes::Nodes;
 use super::reassess::reassess;
 use super::report::{ProbeFailure, ProbeHint, Report};
+use super::sampling;
 use super::schedule::MIN_INTERVAL;
 use super::state::State;
 use super::view::NodeId;
@@ -77,6 +78,17 @@ pub(super) fn handle_hint(state: &mut State, hint: ProbeHint, now: Instant) {
         | ProbeHint::DialFailed(id)
         | ProbeHint::ReadOnly(id)
         | ProbeHint::HotStandbyChanged(id) => state.nodes.expedite(id, now),
+        ProbeHint::ProberDisconnected(id) => {
+            if let Some(node) = state.nodes.get_mut(id) {
+                node.doubt();
+            }
+            state.nodes.expedite(id, now);
+            reassess(state, now);
+        }
+        ProbeHint::FreshnessNeeded(moment) => {
+            state.sampling.ask(moment, now);
+            sampling::expedite(&mut state.nodes, state.epoch, now);
+        }
         ProbeHint::WaitersNeedPrimary => {
             let known = is_urgent(state, now);
             state.waiters_until = Some(now + state.options.failover_hold);
@@ -94,7 +106,11 @@ fn finish(state: &mut State, id: NodeId, now: Instant, failure: Option<&ProbeFai
         Some(ProbeFailure::ChangedRole) => MIN_INTERVAL,
         Some(failure) if urgent && failure.is_dial() => URGENT_DIAL_INTERVAL,
         _ if urgent => URGENT_INTERVAL,
-        _ => state.options.probe_interval,
+        Some(_) => state.options.probe_interval,
+        None => {
+            let sampled = state.sampling.interval(&state.nodes, state.epoch, id, now);
+            sampled.unwrap_or(state.options.probe_interval)
+        }
     };
     if let Some(node) = state.nodes.get_mut(id) {
         node.schedule_mut().finish(now, interval.min(state.options.probe_interval));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::compare::compare_nodes;
 use super::decide::decide;
 use super::evaluate::evaluate_nodes;
 use super::state::State;
@@ -15,6 +16,7 @@ pub(super) fn reassess(state: &mut State, now: Instant) {
     state.identity.learn(&state.nodes);
     let writes = decide(state, now);
     evaluate_nodes(state, now);
+    compare_nodes(state);
     publish(state, writes);
 }
 

@@ -1,6 +1,7 @@
 //! The results of probes, and hints that a node should be probed.
 
 use std::fmt;
+use std::time::Instant;
 
 use pgimbal_wire::error::SqlState;
 
@@ -117,6 +118,10 @@ pub enum ProbeHint {
     /// A server connection to this node broke, idle or in use: the server may be gone. The node is
     /// probed at once.
     ConnectionBroke(NodeId),
+    /// The prober's own connection to this node broke while it was idle: as with
+    /// [`Self::ConnectionBroke`], and until the node's next report it is not known what it has
+    /// replayed.
+    ProberDisconnected(NodeId),
     /// A server connection to this node could not be opened. The node is probed at once.
     DialFailed(NodeId),
     /// The node that was taken for the primary refused a write (25006): it may have become a
@@ -128,4 +133,7 @@ pub enum ProbeHint {
     /// A client waits for a primary: every node is probed, if there is none, and more often than
     /// usual for `failover_hold`.
     WaitersNeedPrimary,
+    /// Somebody must read on a replica what was acknowledged up to this moment: the primary and the
+    /// replicas are probed each 20 ms, for half a second at most, until all of them have it.
+    FreshnessNeeded(Instant),
 }

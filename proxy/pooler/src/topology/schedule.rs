@@ -39,6 +39,12 @@ impl Schedule {
         }
     }
 
+    /// Makes the next probe due `interval` after the start of the last one, if it was due later.
+    pub(super) fn hasten(&mut self, interval: Duration, now: Instant) {
+        let earliest = self.last.map_or(now, |last| now.max(last + interval));
+        self.due = self.due.min(earliest);
+    }
+
     /// A probe is started.
     pub(super) const fn start(&mut self, now: Instant) {
         self.started = Some(now);

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::Events;
+use super::freshness::Positions;
 use super::history::FailoverHistory;
 use super::identity::{Identity, Remembered};
 use super::lag::Samples;
 use super::nodes::Nodes;
 use super::options::Options;
+use super::sampling::Sampling;
 use super::split_brain::SplitBrain;
 use super::view::{Epoch, HoldReason, View, Writes};
 
@@ -23,6 +25,8 @@ pub(super) struct State {
     pub(super) nodes: Nodes,
     pub(super) identity: Identity,
     pub(super) samples: Samples,
+    pub(super) positions: Positions,
+    pub(super) sampling: Sampling,
     pub(super) split_brain: SplitBrain,
     pub(super) history: FailoverHistory,
     pub(super) events: Events,
@@ -44,6 +48,8 @@ impl State {
             nodes: Nodes::default(),
             identity: Identity::new(remembered),
             samples: Samples::default(),
+            positions: Positions::default(),
+            sampling: Sampling::default(),
             split_brain: SplitBrain::default(),
             history: FailoverHistory::default(),
             events: Events::default(),

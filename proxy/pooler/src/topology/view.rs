@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pgimbal_config::Host;
 
+use super::freshness::Freshness;
 use super::position::{SystemId, TimelineId};
 
 /// Identifies a node of a cluster: its index in [`View::nodes`], from 0. A number never stands for
@@ -147,6 +148,9 @@ pub struct NodeView {
     pub epoch: Option<Epoch>,
     /// Whether writes may go to the node when it is a primary (`candidate` in the configuration).
     pub candidate: bool,
+    /// How fresh the node is; `None` for one that is no standby on the primary's timeline, and
+    /// until a primary on that timeline has been seen.
+    pub freshness: Option<Freshness>,
 }
 
 /// What a node is taken for, by its last probes and by what other nodes have reported.

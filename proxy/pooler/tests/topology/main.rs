@@ -2,6 +2,7 @@
 //! tells. `PGIMBAL_SIM_SEED=s` replays one, `PGIMBAL_SIM_SEEDS=n` is a long run.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
+mod freshness;
 #[path = "../simulation/random.rs"]
 mod random;
 mod scenarios;
@@ -18,13 +19,17 @@ const SEEDS: u64 = 2_000;
 
 #[test]
 fn failover_whatever_befalls_the_nodes_no_write_goes_to_a_node_that_may_not_have_it() {
-    let number =
-        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    seeds(SEEDS, |seed| befall(seed, std::env::var_os("PGIMBAL_SIM_SEED").is_some()));
+}
+
+/// Runs the seed that the environment names, or as many as it says, or `usual` ones.
+fn seeds(usual: u64, run: impl Fn(u64)) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("PGIMBAL_SIM_SEED") {
-        return befall(seed, true);
+        return run(seed);
     }
-    for seed in 0..number("PGIMBAL_SIM_SEEDS").unwrap_or(SEEDS) {
-        befall(seed, false);
+    for seed in 0..number("PGIMBAL_SIM_SEEDS").unwrap_or(usual) {
+        run(seed);
     }
 }
 

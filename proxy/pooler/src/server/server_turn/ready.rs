@@ -5,6 +5,7 @@ use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::own_query;
 use super::turn::{Forwarding, Freed, ServerTurn};
+use crate::cluster::consistency;
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::proof::Rerun;
@@ -17,6 +18,7 @@ use crate::server::{Commits, Ending, ReadingsKnown, Server, SinceReady};
 use crate::session::settings::SettingsId;
 use crate::session::state::books::Asked;
 use crate::session::state::reset;
+use crate::session::writing::Wrote;
 use crate::session::{Link, Phase, Presence, Session, setup};
 use crate::sql::Kinds;
 use crate::tables::Tables;
@@ -67,6 +69,7 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding
         // The end of the transaction around it is the client's ReadyForQuery.
         Pending::Sync | Pending::Query(_) if runs_again(turn) => Ok(Forwarding::Swallow),
         Pending::Sync | Pending::Query(_) => {
+            note_written(turn);
             count(turn);
             if !turn.server.newly_set.is_empty()
                 && let Some(session) = turn.session.as_deref_mut()
@@ -84,6 +87,19 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding
         }
         Pending::Own(kind) => own_query::own_query_ended(turn, kind, since.failed),
         _ => Ok(Forwarding::Swallow),
+    }
+}
+
+/// If a transaction of the client's has ended, reads must show what it may have written.
+fn note_written(turn: &mut ServerTurn<'_>) {
+    if turn.server.status != TransactionStatus::Idle {
+        return;
+    }
+    consistency::note_written(turn.session.as_deref_mut(), turn.pool, turn.now);
+    if turn.idle
+        && let Some(session) = turn.session.as_deref_mut()
+    {
+        session.writing_mut().set(Wrote::Perhaps);
     }
 }
 

@@ -6,6 +6,7 @@ use pgimbal_wire::frame::{HEADER_LEN, Header};
 use pgimbal_wire::tag::backend;
 
 use super::turn::{Forwarding, ServerTurn};
+use crate::cluster::consistency;
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::server::Server;
 use crate::server::pending::{DescribeInFlight, OwnQuery, Pending, Reply};
@@ -20,6 +21,10 @@ pub(super) fn command_complete(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
     turn.server.copy_in = false;
     if turn.is_linked() {
         turn.server.in_flight.completed();
+    }
+    // The client, and who hears of it from there, may read before the ReadyForQuery.
+    if body.starts_with(b"COMMIT") {
+        consistency::note_written(turn.session.as_deref_mut(), turn.pool, turn.now);
     }
     match turn.server.pending.front_mut() {
         Some(Pending::Query(None)) => Ok(Forwarding::Pass),

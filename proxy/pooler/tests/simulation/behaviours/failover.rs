@@ -32,6 +32,7 @@ pub(super) fn view(version: u64, primary: Option<usize>, states: [NodeState; 2])
         state: states[index],
         epoch: (states[index] != NodeState::Unknown).then(|| epoch(index)),
         candidate: true,
+        freshness: None,
     };
     let writes = match primary {
         Some(index) => Writes::To(epoch(index)),

@@ -77,6 +77,7 @@ impl World {
             },
             epoch: Some(epoch(index)),
             candidate: true,
+            freshness: None,
         };
         let writes = match vacant {
             true => Writes::Held(HoldReason::Unreachable),
