@@ -26,7 +26,8 @@ pub(super) struct Turn<'a, 'c> {
     pub(super) buffer: &'a mut ReadBuffer,
     /// The task's context, whose waker every read and write registers.
     pub(super) cx: &'a mut Context<'c>,
-    /// The time at which the turn began; it stands for all its steps.
+    /// The time at which the turn began; it stands for all its steps. On a cluster it is that of
+    /// the last step: a write counts as acknowledged once its answer was read.
     pub(super) now: Instant,
 }
 
@@ -65,6 +66,7 @@ pub(super) fn move_from_server(turn: &mut Turn<'_, '_>, server: ServerId) -> Ste
 }
 
 fn process_server(turn: &mut Turn<'_, '_>, server: ServerId, input: &Input) {
+    look_at_clock(turn);
     let mut at = 0;
     loop {
         let bytes = &input.bytes(turn.buffer)[at..];
@@ -192,9 +194,20 @@ fn client_stopped(turn: &mut Turn<'_, '_>, stop: Stop) {
     turn.client.set_input(input);
 }
 
+/// Brings the turn's time up to date if the client's pool is on a cluster, where it decides what a
+/// read must show: what has just been read has come before it.
+fn look_at_clock(turn: &mut Turn<'_, '_>) {
+    let pooler = &turn.state.pooler;
+    let session = pooler.session(turn.client.session());
+    if session.is_some_and(|session| pooler.pool_of(session.pool()).is_clustered()) {
+        turn.now = Instant::now();
+    }
+}
+
 /// Takes a server connection from the pool for the client; dead ones are closed and the next is
 /// taken.
 fn check_out(turn: &mut Turn<'_, '_>) -> Checkout {
+    look_at_clock(turn);
     loop {
         let checkout = turn.state.pooler.checkout(turn.client.session(), turn.now);
         let Checkout::Linked(server) = checkout else { return checkout };
