@@ -1,7 +1,7 @@
 //! How fresh replicas are said to be, against a model of what each server really has: no write that
 //! was acknowledged by the moment that is given may be missing on the replica.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,8 +96,8 @@ struct Lost;
 struct World {
     topology: Topology,
     servers: Vec<Server>,
-    /// The primary of the newest timeline that there was.
-    truth: Server,
+    /// The primary of each timeline, as it was last.
+    primaries: BTreeMap<u32, Server>,
     began: Instant,
     /// Milliseconds since then.
     now: u64,
@@ -130,7 +130,7 @@ impl World {
             views: VecDeque::from([(0, topology.view())]),
             topology,
             servers: (0..=standbys).map(server).collect(),
-            truth: server(0),
+            primaries: BTreeMap::from([(1, server(0))]),
             began,
             now: 1,
             probes: Vec::new(),
@@ -157,10 +157,8 @@ impl World {
         self.ask();
         self.answer();
         self.publish();
-        if let Some(newest) = self.newest_primary().map(|index| &self.servers[index])
-            && newest.timeline >= self.truth.timeline
-        {
-            self.truth = newest.clone();
+        for primary in self.servers.iter().filter(|server| server.primary) {
+            self.primaries.insert(primary.timeline, primary.clone());
         }
         if self.now.is_multiple_of(3) {
             self.check();
@@ -252,7 +250,7 @@ impl World {
 
     /// What must hold, for workers that have the newest view and for those that have not yet.
     fn check(&self) {
-        let truth = &self.truth;
+        let Some(newest) = self.primaries.values().next_back() else { return };
         for (published, view) in &self.views {
             for node in view.nodes.iter().filter(|node| node.state == NodeState::Replica) {
                 let server = &self.servers[node.id.index()];
@@ -260,15 +258,20 @@ impl World {
                 let is_served = server.up
                     && freshness.started_at_micros() == server.started
                     && *published >= server.crashed_at;
+                // What was lost with its timeline is missing on its primary too.
+                let followed = node.epoch.and_then(|epoch| self.primaries.get(&epoch.timeline.0));
+                let Some(followed) = followed else { continue };
                 let Some(until) = freshness.until().filter(|_| is_served) else { continue };
-                let must_show =
-                    |write: &&Write| self.at(write.acknowledged) <= until && truth.has(write);
+                let must_show = |write: &&Write| {
+                    let is_old_enough = self.at(write.acknowledged) <= until;
+                    is_old_enough && newest.has(write) && followed.has(write)
+                };
                 // Who has the newest ones has those before them.
                 for write in self.writes.iter().rev().filter(must_show).take(5) {
                     assert!(
                         server.has(write),
                         "seed {}: at {} ms {} is said to be fresh until {:?}, without {write:?}: \
-                         {server:?}",
+                         {server:?}, {followed:?}",
                         self.seed,
                         self.now,
                         node.name,
@@ -342,7 +345,7 @@ impl World {
 
     /// A standby becomes a primary; the old one may live on.
     fn promote(&mut self, index: usize) {
-        let highest = self.truth.timeline;
+        let highest = self.primaries.keys().next_back().copied().unwrap_or(1);
         let lives_on = self.random.chance(40);
         let server = &mut self.servers[index];
         if !server.up || server.primary {

@@ -1,8 +1,8 @@
 //! What a run is like: its pool, what may go wrong, what clients ask for at login.
 
 use pgimbal_config::{
-    Host, PoolConfig, PoolMode, ResolvedCluster, ResolvedPool, Route, ServerBudget, ServerLimit,
-    ServerPassword,
+    Host, PoolConfig, PoolMode, ReadConsistency, ResolvedCluster, ResolvedPool, Route,
+    ServerBudget, ServerLimit, ServerPassword,
 };
 
 use crate::random::Random;
@@ -62,6 +62,9 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         login: ServerPassword::Role("user".into()),
         cluster: shape.cluster.clone(),
         route: Route::Primary,
+        read_consistency: ReadConsistency::Session,
+        read_max_staleness: None,
+        read_max_staleness_bytes: None,
         tls: Default::default(),
         // The budget is simulated beside it, without sessions.
         server_budget: ServerBudget { limit: ServerLimit::Off, ..ServerBudget::default() },
