@@ -133,12 +133,12 @@ impl Positions {
         self.taken.push_back((sent_at, insert));
     }
 
-    /// Drops every second position of the older half.
+    /// Drops every second position of the older half, but not the oldest.
     fn thin_out(&mut self) {
         let mut index = 0;
         self.taken.retain(|_| {
             index += 1;
-            index % 2 == 0 || index > MAX_POSITIONS / 2
+            index % 2 == 1 || index > MAX_POSITIONS / 2
         });
     }
 
