@@ -16,15 +16,31 @@ use std::process::Command;
 use pgimbal_tests::sources::{root, sources};
 
 /// Crates that decide and never do IO.
-const PURE: [&str; 5] =
-    ["pgimbal-config", "pgimbal-auth", "pgimbal-wire", "pgimbal-pooler", "pgimbal-replicas"];
+const PURE: [&str; 7] = [
+    "pgimbal-config",
+    "pgimbal-auth",
+    "pgimbal-wire",
+    "pgimbal-lexer",
+    "pgimbal-reads",
+    "pgimbal-pooler",
+    "pgimbal-replicas",
+];
 /// Where those of them live that may not even read a file or a clock.
-const SANS_IO: [&str; 4] = ["auth/src", "proxy/wire/src", "proxy/pooler/src", "proxy/replicas/src"];
+const SANS_IO: [&str; 6] = [
+    "auth/src",
+    "proxy/wire/src",
+    "proxy/lexer/src",
+    "proxy/reads/src",
+    "proxy/pooler/src",
+    "proxy/replicas/src",
+];
 /// All code that is shipped.
-const SHIPPED: [&str; 6] = [
+const SHIPPED: [&str; 8] = [
     "config/src",
     "auth/src",
     "proxy/wire/src",
+    "proxy/lexer/src",
+    "proxy/reads/src",
     "proxy/pooler/src",
     "proxy/replicas/src",
     "proxy/src",
@@ -63,7 +79,9 @@ fn crates_depend_in_one_direction_only() {
     assert_eq!(ours("pgimbal-wire"), [""; 0]);
     assert_eq!(ours("pgimbal-config"), [""; 0]);
     assert_eq!(ours("pgimbal-auth"), ["pgimbal-config"]);
-    assert_eq!(ours("pgimbal-pooler"), ["pgimbal-config", "pgimbal-wire"]);
+    assert_eq!(ours("pgimbal-lexer"), [""; 0]);
+    assert_eq!(ours("pgimbal-reads"), ["pgimbal-lexer"]);
+    assert_eq!(ours("pgimbal-pooler"), ["pgimbal-config", "pgimbal-lexer", "pgimbal-wire"]);
     assert_eq!(ours("pgimbal-replicas"), ["pgimbal-auth", "pgimbal-config"]);
 }
 

@@ -6,7 +6,6 @@
 //! *raises* kinds of state: it may have left them, and the server is asked.
 
 mod access;
-mod bytes;
 mod calls;
 mod catalog;
 mod class;
@@ -16,24 +15,24 @@ mod commands;
 mod config;
 mod cursor;
 mod draft;
-mod encoding;
 mod flags;
 mod inside;
 mod keyword;
 mod kinds;
 mod known;
 mod known_words;
-mod lex;
 mod marks;
 mod names;
 mod parse;
+mod readings;
 mod reserved;
 mod scanner;
 mod search;
 mod statement;
-mod token;
 mod value;
 mod weight;
+
+use pgimbal_lexer::{bytes, encoding, lex, token};
 
 pub use access::{Access, AccessKind};
 pub use class::StatementClass;
@@ -42,10 +41,11 @@ pub use classified::{
     Step, Steps,
 };
 pub use commands::{CommandWords, UnclosedQuote, commands};
-pub use encoding::{Calls, Encoding, Reading, Readings, StandardStrings};
 pub use kinds::Kinds;
 pub use marks::Marks;
 pub use names::{cut_name, own_names, words};
+pub use pgimbal_lexer::{Encoding, Reading, StandardStrings};
+pub use readings::{Calls, Readings};
 pub use scanner::{Scanner, classify};
 pub use search::{has_word, prepared_query};
 pub(crate) use value::identifiers;

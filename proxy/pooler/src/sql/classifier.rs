@@ -5,10 +5,11 @@ use std::ops::Range;
 use super::access::{Access, AccessKind};
 use super::classified::{Classified, Step, Steps};
 use super::draft::Draft;
-use super::encoding::{Calls, Encoding, Reading};
+use super::encoding::{Encoding, Reading};
 use super::keyword::Lead;
 use super::known::Known;
 use super::marks::Marks;
+use super::readings::Calls;
 use super::statement::{Seen, Statement};
 use super::token::{Literal, Sink};
 

@@ -4,10 +4,11 @@ use super::KEPT;
 use super::access::{Access, AccessKind, names_escape};
 use super::classified::{Chain, Classified, Form, Step, Steps};
 use super::classifier::Classifier;
-use super::encoding::{Calls, Encoding, Mask, Reading, Readings, StandardStrings};
+use super::encoding::{Encoding, Mask, Reading, StandardStrings};
 use super::kinds::Kinds;
 use super::lex::Lexer;
 use super::marks::Marks;
+use super::readings::{Calls, Readings};
 
 /// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire): that of
 /// a Query or Parse, before it is sent. A text that cannot be read, or means different things under

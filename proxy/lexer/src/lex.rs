@@ -3,13 +3,13 @@
 
 mod inside;
 
-use super::bytes::{Carry, Class, class, continues_word};
-use super::encoding::StandardStrings;
-use super::token::{Literal, Sink};
+use crate::bytes::{Carry, Class, class, continues_word};
+use crate::encoding::StandardStrings;
+use crate::token::{Literal, Sink};
 
 /// A lexer that stands somewhere in a text.
 #[derive(Debug, Clone)]
-pub(super) struct Lexer {
+pub struct Lexer {
     mode: Mode,
     strings: StandardStrings,
     /// The bytes of the pieces before this one.
@@ -71,7 +71,8 @@ enum Name {
 }
 
 impl Lexer {
-    pub(super) fn new(strings: StandardStrings) -> Lexer {
+    /// A lexer at the beginning of a text.
+    pub fn new(strings: StandardStrings) -> Lexer {
         Lexer {
             mode: Mode::Plain,
             strings,
@@ -85,7 +86,7 @@ impl Lexer {
 
     /// Reads the next piece of the text.
     #[inline]
-    pub(super) fn feed<S: Sink>(&mut self, piece: &[u8], sink: &mut S) {
+    pub fn feed<S: Sink>(&mut self, piece: &[u8], sink: &mut S) {
         let mut at = 0;
         while at < piece.len() {
             at = match self.mode {
@@ -97,7 +98,7 @@ impl Lexer {
     }
 
     /// Whether what was read ends inside a literal or a quoted identifier.
-    pub(super) fn is_in_quotes(&self) -> bool {
+    pub fn is_in_quotes(&self) -> bool {
         matches!(
             self.mode,
             Mode::Literal(_) | Mode::LiteralEscape(_) | Mode::Quoted(_) | Mode::DollarBody { .. }
@@ -106,7 +107,7 @@ impl Lexer {
 
     /// The text has ended. A literal, identifier or comment left open is a syntax error, which is
     /// the server's to raise.
-    pub(super) fn finish<S: Sink>(&mut self, sink: &mut S) {
+    pub fn finish<S: Sink>(&mut self, sink: &mut S) {
         let end = self.read;
         match self.mode {
             Mode::Word => sink.word(self.carry.bytes(), self.start..end),

@@ -1,9 +1,9 @@
 //! The steps inside literals, quoted identifiers and comments.
 
 use super::{Lexer, Mode, Name};
-use crate::sql::bytes::{Class, class, continues_word};
-use crate::sql::encoding::StandardStrings;
-use crate::sql::token::{Literal, Sink};
+use crate::bytes::{Class, class, continues_word};
+use crate::encoding::StandardStrings;
+use crate::token::{Literal, Sink};
 
 impl Lexer {
     pub(super) fn literal<S: Sink>(

@@ -91,7 +91,7 @@ impl Encoding {
     }
 
     /// Whether a byte below 0x80 may be a part of a longer character.
-    pub(super) fn has_pairs(self) -> bool {
+    pub fn has_pairs(self) -> bool {
         matches!(self, Encoding::Pairs | Encoding::ShiftJis)
     }
 }
@@ -106,46 +106,22 @@ pub struct Reading {
     pub encoding: Encoding,
 }
 
-/// What is known, when a text arrives, of how it will be read when the server comes to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readings {
-    /// By this reading only: the session's settings are known when the text is run.
-    One(Reading),
-    /// By any: something that may change the settings, and that the server has not yet answered,
-    /// stands in front of the text. A text that is not the same under every reading is unreadable,
-    /// and so is every text with a byte from 0x80.
-    Any,
-}
-
-/// Which function calls in a text count as ones that may leave session state (settings, temporary
-/// objects, locks) on the server connection. The pool's option `verify` chooses: `calls` means
-/// [`Self::Functions`], `text` and `always` mean [`Self::Text`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Calls {
-    /// Those of functions that are known to leave something in their session, by their names.
-    #[default]
-    Text,
-    /// Besides them, every call of a function that is not one of `pg_catalog` in PostgreSQL 15, by
-    /// its name: it may leave [`Kinds::ANYTHING`](super::Kinds::ANYTHING). Not seen is what no
-    /// parentheses follow: `row.function`, operators, casts, triggers, views, policies.
-    Functions,
-}
-
 /// Replaces the second bytes of characters, so that none is taken for ASCII. A pair may be cut by
 /// the end of a chunk.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mask {
+pub struct Mask {
     encoding: Encoding,
     inside_pair: bool,
 }
 
 impl Mask {
-    pub(super) fn new(encoding: Encoding) -> Mask {
+    /// A mask at the beginning of a text.
+    pub fn new(encoding: Encoding) -> Mask {
         Mask { encoding, inside_pair: false }
     }
 
     /// Masks the next bytes of the text.
-    pub(super) fn apply(&mut self, bytes: &mut [u8]) {
+    pub fn apply(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             if self.inside_pair {
                 *byte = 0xff;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// What the tokens of a text are told to. Offsets count from the text's first byte.
-pub(super) trait Sink {
+pub trait Sink {
     /// A keyword or an unquoted identifier (its first 64 bytes).
     fn word(&mut self, word: &[u8], span: Range<usize>);
     /// A quoted identifier: its content, doubled quotes left double (its first 64 bytes).
@@ -22,7 +22,7 @@ pub(super) trait Sink {
 
 /// The kinds of literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Literal {
+pub enum Literal {
     /// `'…'` or `N'…'`, backslashes being what `standard_conforming_strings` says.
     Plain,
     /// `E'…'`.
@@ -37,7 +37,7 @@ pub(super) enum Literal {
 
 /// The first bytes of a name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name {
+pub struct Name {
     bytes: [u8; Name::ROOM],
     length: u8,
 }
@@ -46,29 +46,32 @@ impl Name {
     /// One more than PostgreSQL's own limit.
     const ROOM: usize = 64;
 
-    pub(super) fn of(name: &[u8]) -> Name {
+    /// The first 64 bytes of `name`.
+    pub fn of(name: &[u8]) -> Name {
         let length = name.len().min(Name::ROOM);
         let mut bytes = [0; Name::ROOM];
         bytes[..length].copy_from_slice(&name[..length]);
         Name { bytes, length: length as u8 }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Those that are kept.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
 
     /// Whether there is more of it.
-    pub(super) fn is_cut(&self) -> bool {
+    pub fn is_cut(&self) -> bool {
         usize::from(self.length) == Name::ROOM
     }
 
-    pub(super) fn lower(mut self) -> Name {
+    /// The name with its ASCII letters in lower case.
+    pub fn lower(mut self) -> Name {
         self.bytes.make_ascii_lowercase();
         self
     }
 
     /// Whether it is `word`, in any case unless it is quoted.
-    pub(super) fn is(&self, word: &[u8], is_quoted: bool) -> bool {
+    pub fn is(&self, word: &[u8], is_quoted: bool) -> bool {
         self.bytes() == word || (!is_quoted && self.bytes().eq_ignore_ascii_case(word))
     }
 }

@@ -2,7 +2,7 @@
 
 /// The first bytes of an open token.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Carry {
+pub struct Carry {
     bytes: [u8; Carry::ROOM],
     /// Above `ROOM`: bytes were left out.
     length: u8,
@@ -10,13 +10,15 @@ pub(super) struct Carry {
 
 impl Carry {
     /// PostgreSQL's own limit for a name is 63 bytes, and no keyword is longer.
-    pub(super) const ROOM: usize = 64;
+    pub const ROOM: usize = 64;
 
-    pub(super) fn clear(&mut self) {
+    /// Forgets them.
+    pub fn clear(&mut self) {
         self.length = 0;
     }
 
-    pub(super) fn push(&mut self, more: &[u8]) {
+    /// Adds bytes of the token; what does not fit is left out.
+    pub fn push(&mut self, more: &[u8]) {
         let length = usize::from(self.length).min(Carry::ROOM);
         let fits = more.len().min(Carry::ROOM - length);
         self.bytes[length..length + fits].copy_from_slice(&more[..fits]);
@@ -24,11 +26,13 @@ impl Carry {
         self.length = if left_out { Carry::ROOM as u8 + 1 } else { (length + fits) as u8 };
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Those that are kept.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length).min(Carry::ROOM)]
     }
 
-    pub(super) fn overflowed(&self) -> bool {
+    /// Whether bytes were left out.
+    pub fn overflowed(&self) -> bool {
         usize::from(self.length) > Carry::ROOM
     }
 }
@@ -39,25 +43,31 @@ impl Default for Carry {
     }
 }
 
+/// What a byte may be outside literals and comments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Class {
+pub enum Class {
+    /// Punctuation, a part of an operator, or no character of SQL.
     Mark,
+    /// White space.
     Space,
+    /// What an identifier may begin with, bytes from 0x80 among them.
     Letter,
+    /// `0` to `9`.
     Digit,
     /// `'`, `"`, `-`, `/` and `$`.
     Opens,
 }
 
+/// The class of `byte`.
 #[inline]
-pub(super) fn class(byte: u8) -> Class {
+pub fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte)]
 }
 
 /// Whether `byte` goes on with an identifier.
 #[inline]
-pub(super) fn continues_word(byte: u8) -> bool {
+pub fn continues_word(byte: u8) -> bool {
     matches!(class(byte), Class::Letter | Class::Digit) || byte == b'$'
 }
 

@@ -1,0 +1,19 @@
+//! Which SQL texts only read, by PostgreSQL's own grammar, so that a replica may serve them.
+//!
+//! [`Decisions`] is the fast path: a cache by the text without its literals. What it does not know,
+//! [`parse`] decides, which may run on another thread. Both are told how the session's bytes are to
+//! be read, and what the [`Catalog`] of the database says of functions and relations. What is not
+//! known to be a read goes to the primary. It does no IO and reads no clock.
+
+mod catalog;
+mod decision;
+mod decisions;
+mod grammar;
+mod normal;
+mod split;
+
+pub use catalog::{CATALOG_QUERY, Catalog, CatalogError, CatalogRow};
+pub use decision::{Decision, Reason};
+pub use decisions::{Decisions, Limits};
+pub use grammar::{PARSED_AT_ONCE, parse};
+pub use split::split;
