@@ -131,8 +131,9 @@ settings! {
         "password" password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
         /// The cluster of `[clusters]` that it lives on, in place of `host` and `port`.
         "cluster" cluster: Option<String> as Maybe<NonEmpty> = "", applied, try "main";
-        /// Where its transactions go: to the `primary`, or to a `replica`. Clients may choose
-        /// with `SET pgimbal.route`, or at startup with `options=-c pgimbal.route=replica`.
+        /// Where its transactions go: to the `primary`, to a `replica`, or to either by what each
+        /// statement does (`auto`). Clients may choose with `SET pgimbal.route`, or at startup
+        /// with `options=-c pgimbal.route=replica`.
         "route" route: Route as Choice<Route> = "primary", applied, try "replica";
         /// What a read that pgimbal sends to a replica shows of the writes before it: `eventual`,
         /// whatever the replica has; `bounded`, all but the newest (`read_max_staleness`);
@@ -219,7 +220,7 @@ pub struct ResolvedPool {
     pub login: ServerPassword,
     /// The cluster that the pool's servers belong to; `None` for a single server.
     pub cluster: Option<ResolvedCluster>,
-    /// Whether transactions go to the primary or a replica, unless a session sets `pgimbal.route`.
+    /// Where transactions go, unless a session sets `pgimbal.route`.
     pub route: Route,
     /// What a read that is sent to a replica shows of the writes before it.
     pub read_consistency: ReadConsistency,

@@ -138,12 +138,15 @@ words! {
 
 words! {
     /// The kind of node that serves a transaction, `route`.
-    pub enum Route = "primary or replica" {
+    pub enum Route = "primary, replica or auto" {
         /// The primary of the cluster, or the only server.
         "primary" Primary,
         /// A replica of the cluster; the transaction is read-only. When no replica can serve it,
         /// `replica_fallback` decides.
         "replica" Replica,
+        /// A replica for statements that only read and for READ ONLY transactions, as far as it is
+        /// fresh enough for the session; the primary for all else.
+        "auto" Auto,
     }
 }
 

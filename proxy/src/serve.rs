@@ -335,6 +335,9 @@ impl Prepared {
                     ControlRequest::Renew(database, how, reply) => {
                         workers.renew(database.as_ref(), how, &reply);
                     }
+                    ControlRequest::ExplainRoute(text, reply) => {
+                        workers.explain_route(&text, &reply);
+                    }
                     ControlRequest::Shutdown(pace, reply) => {
                         let _ = reply.send(());
                         break Ending::Drain(pace);

@@ -15,9 +15,9 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
     for (name, database) in &config.databases {
         let path = format!("databases.{name}");
         let Some(cluster) = &database.cluster else {
-            if database.route == Route::Replica {
+            if database.route != Route::Primary {
                 let cause = "needs cluster beside it: only a cluster has replicas";
-                found.add(&format!("{path}.route"), Some("\"replica\"".to_owned()), cause);
+                found.add(&format!("{path}.route"), Some(quoted(database.route)), cause);
             }
             continue;
         };
@@ -35,10 +35,16 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
     if config.databases.values().any(|database| database.cluster.is_some()) {
         return;
     }
-    for (name, _) in config.users.iter().filter(|(_, user)| user.route == Some(Route::Replica)) {
-        let cause = "no database has a cluster: only a cluster has replicas";
-        found.add(&format!("users.{name}.route"), Some("\"replica\"".to_owned()), cause);
+    for (name, user) in &config.users {
+        if let Some(route) = user.route.filter(|route| *route != Route::Primary) {
+            let cause = "no database has a cluster: only a cluster has replicas";
+            found.add(&format!("users.{name}.route"), Some(quoted(route)), cause);
+        }
     }
+}
+
+fn quoted(route: Route) -> String {
+    format!("\"{}\"", route.as_str())
 }
 
 fn nodes(config: &Config, cluster: &ClusterConfig, path: &str, found: &mut Findings<'_>) {

@@ -2,9 +2,12 @@
 //! they lead.
 
 pub mod consistency;
+pub mod explain;
 pub(crate) mod follow;
 pub(crate) mod hold;
+pub mod reads;
 pub mod route;
+pub(crate) mod texts;
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;

@@ -279,6 +279,12 @@ pub enum Stop {
     /// The server connection is idle and no reply of it is pending: once everything is written it
     /// is given back (`Pooler::checkin`).
     Checkin,
+    /// The next message of the client is served elsewhere: once everything is written, the server
+    /// connection is given back (`Pooler::checkin`), then the same bytes are processed again.
+    Leave,
+    /// As [`Self::Checkin`], after `Pooler::take_refused`, whose bytes the client has sent and a
+    /// replica has refused: they are processed again, in front of all others.
+    Again,
     /// The next message must wait for replies that are pending; the client is not read until its
     /// server connection has made a step, or the session is woken.
     Wait,

@@ -22,11 +22,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pgimbal_config::{LostTransactionError, ResolvedPool};
+use pgimbal_reads::Decision;
 use pgimbal_wire::error::SqlState;
 
+use crate::cluster::reads::Reads;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::pool::shared::{DatabaseWrites, Limits, Share, SharedPool};
 use crate::pool::stats::PoolStats;
+use crate::sql::Reading;
 use crate::topology::NodeId;
 
 /// Server connections of one pool that one worker opens at a time. A server forks for each, and a
@@ -84,6 +87,8 @@ pub struct Pool {
     cluster: Option<ClusterId>,
     /// The pools of the same database and user that lead to one node each.
     replicas: Vec<(NodeId, PoolId)>,
+    /// Which texts only read; `None` before a session has wanted to know.
+    reads: Option<Box<Reads>>,
     /// Which of equally good replicas is next.
     turn: u32,
     /// Until when its node, which has failed, is not chosen.
@@ -136,6 +141,7 @@ impl Pool {
             key,
             cluster,
             replicas: Vec::new(),
+            reads: None,
             turn: 0,
             left_out_until: None,
             writes: writes_of(&config, &shared),
@@ -466,6 +472,22 @@ impl Pool {
         if !self.replicas.iter().any(|(known, _)| *known == node) {
             self.replicas.push((node, pool));
         }
+    }
+
+    /// Decides whether a text only reads, by what the catalog of the pool's database says.
+    pub(crate) fn decide_read(&mut self, text: &[u8], reading: Reading) -> Decision {
+        let shared = Arc::clone(&self.shared.database);
+        self.reads_mut().decide(&shared.catalog, text, reading)
+    }
+
+    /// A replica has refused a text: it is no read from now on.
+    pub(crate) fn remember_refused(&mut self, text: &[u8], reading: Reading) {
+        self.reads_mut().remember_refused(text, reading);
+    }
+
+    fn reads_mut(&mut self) -> &mut Reads {
+        let (shared, limit) = (&self.shared.database.catalog, self.config.pool.max_statement_bytes);
+        self.reads.get_or_insert_with(|| Box::new(Reads::new(shared, limit)))
     }
 
     /// The replicas, beginning with the one whose turn it is.

@@ -8,6 +8,7 @@ use pgimbal_config::ResolvedPool;
 use crate::action::Action;
 use crate::cancel::CancelKey;
 use crate::cancel::request::{self, Cancelling};
+use crate::cluster::explain::{self, ExplainedRoute};
 use crate::cluster::{follow, route};
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
@@ -17,7 +18,7 @@ use crate::pool::checkout::{self, Checkout};
 use crate::pool::shared::SharedPool;
 use crate::pool::stats::{ClientSnapshot, PoolSnapshot, PoolStats, ServerSnapshot};
 use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers, yielding};
-use crate::recovery::DisconnectOutcome;
+use crate::recovery::{DisconnectOutcome, refused};
 use crate::sample::Sample;
 use crate::server::Server;
 use crate::server::credential::{self, CredentialEvent};
@@ -57,6 +58,8 @@ use crate::topology::{NodeId, NodeView, View};
 /// - `WaitForPlace`: [`Self::await_place`], then wait until the session is woken.
 /// - `Wait`: do not read the client before a step of its server connection, or a wake-up.
 /// - `Checkin`: once everything is written in both directions, [`Self::checkin`].
+/// - `Leave`: the same, then call again with the same bytes.
+/// - `Again`, of a server connection: the same, and what [`Self::take_refused`] gives comes first.
 /// - `Terminate`, `Fault`: [`Self::handle_departure`].
 ///
 /// When a session is woken, [`Self::poll_final_error`] comes first. When the client is gone:
@@ -235,6 +238,14 @@ impl Pooler {
     /// and dismissed (57P01) if the worker drains. Nothing is done for a connection that is gone.
     pub fn checkin(&mut self, id: ServerId, now: Instant) {
         checkout::checkin(&mut self.core, id, now);
+    }
+
+    /// Takes the bytes of a session that a replica has refused, after `Stop::Again`: the driver
+    /// puts them in front of what the client has sent since, and they are processed as if for the
+    /// first time, on the primary. Empty if there are none.
+    #[must_use]
+    pub fn take_refused(&mut self, id: SessionId) -> Vec<u8> {
+        refused::take(&mut self.core, id)
     }
 
     /// Gives the session's server connection back, if it has one, and lets the session wait for a
@@ -611,6 +622,12 @@ impl Pooler {
     }
 
     // What people see.
+
+    /// Explains where a text would go now that a new session sends, and why, for each pool of this
+    /// worker that has replicas; empty if none has. For the console's EXPLAIN ROUTE.
+    pub fn explain_route(&mut self, text: &[u8], now: Instant) -> Vec<ExplainedRoute> {
+        explain::explain(&mut self.core, text, now)
+    }
 
     /// Returns the counts and states of every pool of this worker that was not retired, in the
     /// order of [`Self::pools`], for the metrics and SHOW POOLS. The pools of a database and user

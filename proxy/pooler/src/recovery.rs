@@ -6,6 +6,7 @@ pub mod block;
 pub mod effects;
 pub mod in_flight;
 pub mod proof;
+pub(crate) mod refused;
 pub mod rerun;
 
 use std::sync::Arc;
@@ -82,6 +83,10 @@ pub(crate) fn on_server_lost(
         return DisconnectOutcome::Ends;
     }
     session.drop_message_on_its_way();
+    if let Some(bytes) = session.routing_mut().and_then(|routing| routing.forget_refused()) {
+        // A replica has refused it, and nothing of that was told.
+        return DisconnectOutcome::Again(bytes);
+    }
     if let Some(bytes) = rollback_in_flight(session, server) {
         // Told to what may stand in front of it in its segment.
         let error = lost(server, pool);
@@ -439,7 +444,7 @@ const fn aborted() -> Report<'static> {
 }
 
 /// What was noted ahead for the client's statements is undone: none of it was confirmed.
-fn undo_pending(session: &mut Session, server: &mut Server) {
+pub(crate) fn undo_pending(session: &mut Session, server: &mut Server) {
     for entry in server.pending_mut().iter_mut_of(session.id()).rev() {
         let change = match entry {
             Pending::Parse(parse) => parse.change.as_ref(),

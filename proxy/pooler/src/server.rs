@@ -84,6 +84,8 @@ pub struct Server {
     residue: Kinds,
     /// The question (about a session or the database) that is being answered, and since when.
     asking: Option<(Box<Asking>, Instant)>,
+    /// The rows of the database's catalog that have come, while it is read.
+    catalog: Option<Vec<[String; 3]>>,
     /// When a question was last answered.
     asked_at: Option<Instant>,
     /// The proxy's own prepared statements for questions that the server has.
@@ -275,6 +277,7 @@ impl Server {
             schema_change: false,
             residue: Kinds::NONE,
             asking: None,
+            catalog: None,
             asked_at: None,
             own_statements: OwnStatements::default(),
             readings: ReadingsKnown::Yes,

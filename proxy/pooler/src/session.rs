@@ -11,6 +11,7 @@ pub mod front;
 pub mod output;
 pub mod pin;
 pub(crate) mod place;
+pub mod routing;
 pub mod sessions;
 pub mod settings;
 pub(crate) mod setup;
@@ -34,6 +35,7 @@ use crate::server::reported::Reported;
 use crate::session::front::FrontMessage;
 use crate::session::output::OutputQueue;
 use crate::session::pin::{Pin, PinReason};
+use crate::session::routing::Routing;
 use crate::session::settings::{ClientSettings, RefusedSettings, SettingsTable};
 use crate::session::state::custom::CustomNames;
 use crate::session::state::portals::Portals;
@@ -62,6 +64,9 @@ pub struct Session {
     body: ClientBody,
     /// What is known of the first message that the client has sent and the session has not taken.
     front: FrontMessage,
+    /// Where its statements go, if they are sent to the primary or to a replica one by one; `None`
+    /// if all go one way.
+    routing: Option<Box<Routing>>,
     /// The reasons why the session keeps its server connection beyond a transaction.
     pin: Pin,
     /// The kinds of state that the session may have left on its server connection. The server is
@@ -291,6 +296,7 @@ impl Session {
             presence: Presence::Here,
             body: ClientBody::Plain(Body::None),
             front: FrontMessage::Unread,
+            routing: None,
             pin: Pin::default(),
             raised: Kinds::NONE,
             custom: CustomNames::default(),
@@ -442,6 +448,37 @@ impl Session {
     #[inline]
     pub(crate) const fn front_mut(&mut self) -> &mut FrontMessage {
         &mut self.front
+    }
+
+    /// How the client's texts are read, as far as the reported settings say.
+    pub(crate) const fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// Where the session's statements go, if they are sent to the primary or to a replica one by
+    /// one; `None` if all go one way.
+    #[inline]
+    #[must_use]
+    pub fn routing(&self) -> Option<&Routing> {
+        self.routing.as_deref()
+    }
+
+    /// As [`Self::routing`], to be changed.
+    #[inline]
+    pub(crate) fn routing_mut(&mut self) -> Option<&mut Routing> {
+        self.routing.as_deref_mut()
+    }
+
+    /// The same, made if there is none yet.
+    pub(crate) fn routing_or_new(&mut self) -> &mut Routing {
+        self.routing.get_or_insert_default()
+    }
+
+    /// Whether the session has a server connection of a replica that was chosen for what it sends.
+    #[inline]
+    pub(crate) fn reads_elsewhere(&self) -> bool {
+        self.serving != self.pool
+            && self.routing().is_some_and(|routing| routing.chosen().is_some())
     }
 
     /// Whether a server is still to check the client's startup settings before it is greeted.

@@ -21,6 +21,7 @@ mod keyword;
 mod kinds;
 mod known;
 mod known_words;
+mod leading;
 mod marks;
 mod names;
 mod parse;
@@ -42,8 +43,10 @@ pub use classified::{
 };
 pub use commands::{CommandWords, UnclosedQuote, commands};
 pub use kinds::Kinds;
+pub use leading::{set_by_comment, without_comments};
 pub use marks::Marks;
 pub use names::{cut_name, own_names, words};
+pub use parse::{BlockAccess, BlockIsolation, BlockMode, block_mode};
 pub use pgimbal_lexer::{Encoding, Reading, StandardStrings};
 pub use readings::{Calls, Readings};
 pub use scanner::{Scanner, classify};

@@ -12,6 +12,7 @@ mod connection;
 mod connections;
 mod control;
 mod credentials;
+mod explain;
 mod extended;
 mod hint;
 mod nodes;
@@ -177,6 +178,7 @@ impl Console {
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,
             Command::Credential(command) => command.run(self.collector.credentials(), out).await,
             Command::Renewal(command) => command.run(&self.config, &self.control, out).await,
+            Command::ExplainRoute(statement) => explain::run(&statement, &self.control).await,
             // These concern the session alone.
             Command::Set
             | Command::Begin

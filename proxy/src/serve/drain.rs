@@ -147,6 +147,9 @@ impl Requests {
                     ControlRequest::Renew(database, how, reply) => {
                         workers.renew(database.as_ref(), how, &reply);
                     }
+                    ControlRequest::ExplainRoute(text, reply) => {
+                        workers.explain_route(&text, &reply);
+                    }
                     ControlRequest::Shutdown(pace, reply) => {
                         let _ = reply.send(());
                         if pace == Pace::Quick {

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use pgimbal_config::Config;
+use pgimbal_pooler::cluster::explain::ExplainedRoute;
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
@@ -228,6 +229,15 @@ impl Workers {
         reply: &mpsc::UnboundedSender<Renewed>,
     ) {
         self.tell_all(|| Message::Renew { database: database.cloned(), how, reply: reply.clone() });
+    }
+
+    /// Asks where a text would go now; each worker answers `reply`.
+    pub(super) fn explain_route(
+        &self,
+        text: &Arc<[u8]>,
+        reply: &mpsc::UnboundedSender<Vec<ExplainedRoute>>,
+    ) {
+        self.tell_all(|| Message::ExplainRoute { text: Arc::clone(text), reply: reply.clone() });
     }
 
     /// Ends all workers with whatever is connected.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use pgimbal_config::Route;
+use pgimbal_pooler::cluster::explain::ExplainedRoute;
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::server::credential::CredentialEvent;
@@ -78,6 +79,13 @@ pub enum Message {
         how: Renewal,
         /// The channel on which each worker reports how many connections it concerned.
         reply: mpsc::UnboundedSender<Renewed>,
+    },
+    /// The console's EXPLAIN ROUTE: where a text would go now, for each pool with replicas.
+    ExplainRoute {
+        /// The SQL text.
+        text: Arc<[u8]>,
+        /// The channel on which each worker answers.
+        reply: mpsc::UnboundedSender<Vec<ExplainedRoute>>,
     },
     /// The addresses of a server's name have changed in DNS; only for servers outside of clusters.
     Name {

@@ -38,6 +38,11 @@ pub(super) fn receive(worker: &Rc<Worker>, message: Message) {
             // Whoever asked may have gone.
             let _ = reply.send(renewed);
         }
+        Message::ExplainRoute { text, reply } => {
+            let routes = worker.state_mut().pooler.explain_route(&text, Instant::now());
+            // Whoever asked may have gone.
+            let _ = reply.send(routes);
+        }
         Message::Name { name, addresses } => {
             pools::follow_name(&mut worker.state_mut(), &name, &addresses);
         }

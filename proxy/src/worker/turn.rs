@@ -79,6 +79,10 @@ fn process_server(turn: &mut Turn<'_, '_>, server: ServerId, input: &Input) {
         let rest = &input.bytes(turn.buffer)[at..];
         match processed.stop {
             Stop::Checkin => turn.client.set_checkin_due(true),
+            Stop::Again => {
+                take_refused(turn);
+                turn.client.set_checkin_due(true);
+            }
             Stop::Fault => return server_ended(turn, server),
             _ => {
                 state.servers.keep(server, rest, &mut state.free);
@@ -90,6 +94,13 @@ fn process_server(turn: &mut Turn<'_, '_>, server: ServerId, input: &Input) {
         check_in_if_written(turn, server);
     }
     turn.client.unblock();
+}
+
+/// Puts what a replica has refused in front of what the client has sent since.
+fn take_refused(turn: &mut Turn<'_, '_>) {
+    let bytes = turn.state.pooler.take_refused(turn.client.session());
+    turn.client.inbox().prepend(bytes);
+    turn.client.set_input(InputState::Open);
 }
 
 /// Gives the server connection back to the pool if everything is written in both directions.
@@ -162,6 +173,13 @@ pub(super) fn process_client(turn: &mut Turn<'_, '_>, input: &Input) {
                 turn.state.pooler.await_place(session, turn.now);
                 break Stop::Wait;
             }
+            Stop::Leave => {
+                turn.client.set_checkin_due(true);
+                let link = turn.state.pooler.session(session).map_or(Link::Unlinked, |s| s.link());
+                if !link.server().is_some_and(|server| check_in_if_written(turn, server)) {
+                    break Stop::Wait;
+                }
+            }
             stop => break stop,
         }
     };
@@ -181,7 +199,9 @@ fn client_stopped(turn: &mut Turn<'_, '_>, stop: Stop) {
             }
             InputState::Short
         }
-        Stop::Checkout | Stop::Wait | Stop::WaitForPlace => InputState::Blocked,
+        Stop::Checkout | Stop::Wait | Stop::WaitForPlace | Stop::Leave | Stop::Again => {
+            InputState::Blocked
+        }
         Stop::Terminate => {
             turn.client.set_stage(Stage::Departed(Presence::Terminated));
             InputState::Blocked

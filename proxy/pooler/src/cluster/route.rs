@@ -15,15 +15,16 @@ use crate::pool::pools::Pools;
 use crate::pool::{Place, Pool, queue};
 use crate::server::reported::NamedValue;
 use crate::session::Session;
+use crate::session::routing::{Chosen, ChosenBy, Routing};
 use crate::session::writing::Wrote;
 use crate::sql::{Access, Classified, Form, Operand};
 use crate::tables::Tables;
 use crate::topology::{NodeId, NodeState};
 
-/// The name of the setting with which a session chooses where its transactions go: `primary` or
-/// `replica`, in any case; the empty text stands for what its pool says. PostgreSQL takes the name
-/// as a customized option, so SET, SHOW and RESET work as with any setting. pgimbal refuses another
-/// value (22023), and any other name that begins with `pgimbal.` (42704).
+/// The name of the setting with which a session chooses where its transactions go: `primary`,
+/// `replica` or `auto`, in any case; the empty text stands for what its pool says. PostgreSQL takes
+/// the name as a customized option, so SET, SHOW and RESET work as with any setting. pgimbal
+/// refuses another value (22023), and any other name that begins with `pgimbal.` (42704).
 pub const ROUTE_SETTING: &[u8] = b"pgimbal.route";
 
 /// The names of pgimbal's own settings begin so.
@@ -37,8 +38,9 @@ const LEFT_OUT: Duration = Duration::from_secs(2);
 /// made when the first message of the transaction needs a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where the session wants to go: what it has set as `pgimbal.route`, or else its pool's
-    /// `route`. Always [`Route::Primary`] for a pool that has no replicas.
+    /// Where the session wants to go: what was chosen for what it has sent, or else what it has set
+    /// as `pgimbal.route`, or its pool's `route`. Never [`Route::Auto`]; always [`Route::Primary`]
+    /// for a pool that has no replicas.
     pub route: Route,
     /// Whether the message that waits for a server connection reads or writes rows, by its text;
     /// unknown where the text is not at hand.
@@ -51,19 +53,29 @@ pub struct Request {
 impl Request {
     /// What a session of `pool` asks for whose first message of a transaction waits for a server
     /// connection.
-    pub(crate) fn of(session: &Session, pool: &Pool, tables: &Tables) -> Self {
-        let route = match pool.replicas().is_empty() {
-            true => Route::Primary,
-            false => route_of(session, pool, tables),
-        };
-        Self { route, access: session.front().access(), need: Need::Anything }
+    pub(crate) fn of(session: &Session, pool: &Pool, tables: &Tables, now: Instant) -> Self {
+        let access = session.front().access();
+        let any = |route| Self { route, access, need: Need::Anything };
+        if pool.replicas().is_empty() {
+            return any(Route::Primary);
+        }
+        match session.routing().and_then(Routing::chosen) {
+            Some(Chosen { route, by: ChosenBy::Auto, .. }) => {
+                Self { route, access, need: Need::of(session, pool, now) }
+            }
+            Some(chosen) => any(chosen.route),
+            None => match route_of(session, pool, tables) {
+                // Nothing is known of what it will send.
+                Route::Auto => any(Route::Primary),
+                route => any(route),
+            },
+        }
     }
 
-    /// Whether a replica is to serve the transaction. That is the session's decision alone: what it
-    /// has sent to a replica goes there even if it would write, and gets PostgreSQL's own error
-    /// (25006); a text that only reads goes to the primary unless the session says otherwise,
-    /// because it may have to see what was written before. False if the pool has no replicas. If
-    /// none can serve now, the cluster's `replica_fallback` decides.
+    /// Whether a replica is to serve the transaction. What a session has sent to a replica by its
+    /// route goes there even if it would write, and gets PostgreSQL's own error (25006). Where the
+    /// route is `auto`, only what reads goes there. False if the pool has no replicas. If none can
+    /// serve now, the cluster's `replica_fallback` decides.
     #[must_use]
     pub const fn wants_replica(self) -> bool {
         matches!(self, Self { route: Route::Replica, .. })
@@ -87,6 +99,12 @@ pub(crate) fn choose_pool(
     if let Some(replica) = best_replica(pools, clusters, home, request.need, now) {
         pools[home].next_turn();
         return Ok(replica);
+    }
+    if request.need != Need::Anything
+        && best_replica(pools, clusters, home, Need::Anything, now).is_some()
+    {
+        // There are replicas, and only the primary shows all that is needed.
+        return Ok(home);
     }
     let pool = &pools[home];
     let fallback = pool.config().cluster.as_ref().map(|cluster| cluster.config.replica_fallback);
@@ -131,8 +149,13 @@ pub(crate) fn send_to_replicas(core: &mut Core, home: PoolId, now: Instant) {
     }
     let waiting = pool.waiters().filter(|waiter| queue::still_waits(&core.sessions, *waiter));
     let reads = |id: &SessionId| {
-        let session = core.sessions.get(*id);
-        session.is_some_and(|session| route_of(session, pool, &core.tables) == Route::Replica)
+        let request = core.sessions.get(*id);
+        let request = request.map(|session| Request::of(session, pool, &core.tables, now));
+        request.is_some_and(|request| {
+            let (pools, clusters) = (&core.pools, &core.clusters);
+            request.wants_replica()
+                && best_replica(pools, clusters, home, request.need, now).is_some()
+        })
     };
     let readers: Vec<SessionId> = waiting.map(|waiter| waiter.session).filter(reads).collect();
     for reader in readers {
@@ -155,7 +178,7 @@ pub(crate) fn pool_of_login(
     let route = asked.and_then(|(_, word)| route_named(word));
     match route.unwrap_or(pools[home].config().route) {
         Route::Replica => best_replica(pools, clusters, home, Need::Anything, now).unwrap_or(home),
-        Route::Primary => home,
+        Route::Primary | Route::Auto => home,
     }
 }
 
@@ -167,14 +190,14 @@ pub(crate) fn leave_out(pool: &mut Pool, now: Instant) {
 }
 
 /// Where a session of `pool` wants its transactions to go.
-fn route_of(session: &Session, pool: &Pool, tables: &Tables) -> Route {
+pub(crate) fn route_of(session: &Session, pool: &Pool, tables: &Tables) -> Route {
     let chosen = tables.settings.get(session.settings().current(), ROUTE_SETTING);
     chosen.and_then(route_named).unwrap_or(pool.config().route)
 }
 
 /// The pool of a replica that serves `need`: the one with the fewest clients on it; of equals the
 /// one whose turn it is.
-fn best_replica(
+pub(crate) fn best_replica(
     pools: &Pools,
     clusters: &Clusters,
     home: PoolId,
@@ -270,9 +293,9 @@ impl Misnamed {
                 format!("invalid value for parameter \"pgimbal.route\": \"{value}\""),
                 match meant(value) {
                     Some(meant) => format!(
-                        "Available values: primary, replica. Perhaps you meant \"{meant}\"."
+                        "Available values: primary, replica, auto. Perhaps you meant \"{meant}\"."
                     ),
-                    None => "Available values: primary, replica.".to_owned(),
+                    None => "Available values: primary, replica, auto.".to_owned(),
                 },
             ),
         }
@@ -305,8 +328,9 @@ fn meant(word: &str) -> Option<&'static str> {
     }
 }
 
-fn route_named(word: &[u8]) -> Option<Route> {
+pub(crate) fn route_named(word: &[u8]) -> Option<Route> {
     match word {
+        _ if word.eq_ignore_ascii_case(b"auto") => Some(Route::Auto),
         _ if word.eq_ignore_ascii_case(b"replica") => Some(Route::Replica),
         _ if word.eq_ignore_ascii_case(b"primary") => Some(Route::Primary),
         _ => None,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Waiter, dial, fair_share, queue};
 use crate::action::Action;
 use crate::cluster::route::{self, Request};
-use crate::cluster::{Gate, hold};
+use crate::cluster::{Gate, consistency, hold};
 use crate::core::Core;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::server::ServerState;
@@ -40,7 +40,7 @@ pub(crate) fn checkout(core: &mut Core, id: SessionId, now: Instant) -> Checkout
         | Link::Ready(server)
         | Link::Cleaning(server) => return Checkout::Linked(server),
     }
-    let request = Request::of(session, &core.pools[session.pool()], &core.tables);
+    let request = Request::of(session, &core.pools[session.pool()], &core.tables, now);
     match find(core, session.pool(), request, now) {
         Ok(Found::Server(server)) => {
             link(core, id, server, Duration::ZERO, now);
@@ -75,6 +75,13 @@ enum Found {
 /// The body of an ErrorResponse when nothing does.
 fn find(core: &mut Core, home: PoolId, request: Request, now: Instant) -> Result<Found, Arc<[u8]>> {
     let pool = route::choose_pool(&mut core.pools, &core.clusters, home, request, now)?;
+    if pool == home
+        && request.wants_replica()
+        && let Some(cluster) = core.pools[home].cluster()
+    {
+        let (clusters, actions) = (&mut core.clusters, &mut core.actions);
+        consistency::ask_for_fresher(clusters, actions, cluster, request.need, now);
+    }
     match core.clusters.gate(&core.pools[pool]) {
         Gate::Open => {
             if let Some(server) = core.pools[pool].take_idle() {
@@ -179,6 +186,10 @@ fn link(core: &mut Core, session: SessionId, server: ServerId, waited: Duration,
     let linked = (core.sessions.get_mut(session), core.servers.get_mut(server));
     if let (Some(session), Some(server)) = linked {
         session.link_to(server.id(), server.pool());
+        let is_home = session.serving() == session.pool();
+        if let Some(routed) = session.routing().and_then(|routing| routing.served(is_home)) {
+            *core.pools[session.pool()].stats_mut().routed.entry(routed).or_default() += 1;
+        }
         server.link_to(session.id(), waited, now);
         core.pools[server.pool()].stats_mut().waits.record(waited);
     }

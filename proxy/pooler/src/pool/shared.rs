@@ -20,6 +20,7 @@ pub use self::startup::TriedStartup;
 pub use self::writes::DatabaseWrites;
 
 use super::budget::{Budgets, ConnectionBudget, Token, Wish};
+use crate::cluster::reads::SharedCatalog;
 use crate::ids::WorkerId;
 use crate::server::reported::NamedValue;
 use crate::session::state::facts::DatabaseFacts;
@@ -32,6 +33,8 @@ pub struct SharedDatabase {
     /// What is known of the database that decides what its statements may leave in a session, such
     /// as whether it has event triggers. Its server is asked; an answer holds for 60 s.
     pub facts: DatabaseFacts,
+    /// What the database's catalog says of functions and relations, by which texts are reads.
+    pub catalog: SharedCatalog,
     schema_changes: AtomicU64,
 }
 

@@ -21,6 +21,9 @@ pub struct PoolStats {
     /// The transactions among [`Self::transactions`] that ended on a server connection to a node
     /// for reading. The metric `pgimbal_reads_on_replicas_total`.
     pub replica_transactions: u64,
+    /// Segments of clients that were sent to the primary or to a replica by what they do or by a
+    /// comment, by the role of the node and the reason. The metric `pgimbal_routed_total`.
+    pub routed: BTreeMap<(&'static str, &'static str), u64>,
     /// Query and Execute messages that clients sent (protocol chapter "Message Flow"). The metric
     /// `pgimbal_queries_total`.
     pub queries: u64,
@@ -117,6 +120,9 @@ impl PoolStats {
     pub fn add(&mut self, other: &Self) {
         self.transactions += other.transactions;
         self.replica_transactions += other.replica_transactions;
+        for (role_and_reason, n) in &other.routed {
+            *self.routed.entry(*role_and_reason).or_default() += n;
+        }
         self.queries += other.queries;
         self.client_bytes_in += other.client_bytes_in;
         self.client_bytes_out += other.client_bytes_out;

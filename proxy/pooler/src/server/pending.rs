@@ -189,6 +189,9 @@ pub enum OwnQuery {
     /// Asks the server for the two facts about its database. After an error both count as true for
     /// 60 s.
     Facts,
+    /// Reads the database's catalog, by which texts are found to be reads. After an error what was
+    /// known before holds.
+    Catalog,
     /// Deallocates all prepared statements (DEALLOCATE ALL), because what the proxy believes of
     /// them is wrong.
     Deallocate,
@@ -219,7 +222,12 @@ impl OwnQuery {
     pub(crate) const fn is_of_no_session(self) -> bool {
         matches!(
             self,
-            Self::Deallocate | Self::Clean | Self::Untimed | Self::CustomReset | Self::Reset
+            Self::Catalog
+                | Self::Deallocate
+                | Self::Clean
+                | Self::Untimed
+                | Self::CustomReset
+                | Self::Reset
         )
     }
 }

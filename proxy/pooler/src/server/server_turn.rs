@@ -1,5 +1,6 @@
 //! One step on what a server sent: which replies pass, what they settle, when it is free again.
 
+mod catalog;
 mod errors;
 mod own_query;
 mod ready;
@@ -17,8 +18,12 @@ use crate::core::Core;
 use crate::ids::ServerId;
 use crate::plan::{Body, HOLD_LIMIT, Plan, Processed, Stop};
 use crate::recovery::in_flight::Progress;
+use crate::recovery::refused;
 use crate::server::pending::{OwnQuery, Owner, Pending};
+use crate::session::Session;
 use crate::session::client_turn::turn::emit_made;
+use crate::session::routing::Routing;
+use crate::session::sessions::Sessions;
 
 /// The longest message that is processed by its whole body: a reported setting. Rows, notices and
 /// errors of any length stream.
@@ -66,10 +71,20 @@ pub(crate) fn process(
             }
         }
     };
+    let stop = match stop {
+        Stop::Checkin if has_refused(&core.sessions, linked) => Stop::Again,
+        stop => stop,
+    };
     pool.stats_mut().server_bytes_in += at as u64;
     pool.stats_mut().server_bytes_out += plan.to_server().bytes();
     pool.stats_mut().client_bytes_out += plan.bytes_to_sessions();
     Processed { taken: at as u32, stop }
+}
+
+/// Whether the server connection has refused what its session has sent, which is to run elsewhere.
+fn has_refused(sessions: &Sessions, linked: Owner) -> bool {
+    let session = linked.session().and_then(|id| sessions.get(id));
+    session.and_then(Session::routing).is_some_and(Routing::is_refused)
 }
 
 /// What the messages mean that a server connection has sent while no session had it, from
@@ -122,6 +137,9 @@ fn run(turn: &mut ServerTurn<'_>) -> Halt {
     let begins = turn.at == 0 && turn.is_linked();
     if begins && turn.pool.outlives_server() && dies_unanswered(turn) {
         return Stop::Fault.into();
+    }
+    if begins && let Some(session) = turn.session.as_deref_mut().filter(|s| s.reads_elsewhere()) {
+        refused::look_for_refusal(session, turn.server, turn.buf);
     }
     if std::mem::take(&mut turn.ready_due) {
         ready::settle_idle(turn);
@@ -199,7 +217,10 @@ fn step(turn: &mut ServerTurn<'_>) -> Result<(), Halt> {
     let body = &rest[HEADER_LEN..total.min(rest.len())];
     let start = turn.at;
     turn.turn_to(addressee(turn, header.tag))?;
-    let fate = message(turn, header, body)?;
+    let fate = match message(turn, header, body)? {
+        Forwarding::Pass if is_refused(turn, header.tag) => Forwarding::Swallow,
+        fate => fate,
+    };
     turn.at = start;
     take(turn, header, fate);
     emit_made(turn.server, turn.plan);
@@ -210,6 +231,14 @@ fn step(turn: &mut ServerTurn<'_>) -> Result<(), Halt> {
         ready::after_ready(turn)?;
     }
     Ok(())
+}
+
+/// Whether a message belongs to an answer by which a replica refuses a segment, which is run again
+/// on the primary.
+#[inline]
+fn is_refused(turn: &ServerTurn<'_>, tag: u8) -> bool {
+    let routing = turn.session.as_deref().and_then(|session| session.routing());
+    routing.is_some_and(|routing| routing.is_refused()) && tag != backend::PARAMETER_STATUS
 }
 
 /// Whom a message is for: whoever awaits the next reply; what is no reply, and what comes when
@@ -226,6 +255,7 @@ fn addressee(turn: &ServerTurn<'_>, tag: u8) -> Owner {
 fn message(turn: &mut ServerTurn<'_>, header: Header, body: &[u8]) -> Result<Forwarding, Stop> {
     match header.tag {
         backend::DATA_ROW if turn.server.asking.is_some() => Ok(answer_row(turn, body)),
+        backend::DATA_ROW if turn.server.catalog.is_some() => Ok(catalog::row(turn, body)),
         backend::DATA_ROW | backend::COPY_DATA | backend::COPY_DONE => Ok(turn.rows()),
         backend::ROW_DESCRIPTION if turn.answers_query() => Ok(turn.rows()),
         backend::COMMAND_COMPLETE => replies::command_complete(turn, body),

@@ -14,6 +14,7 @@ mod reprepare;
 mod restore;
 mod room;
 mod script;
+pub(crate) mod segment;
 pub(crate) mod statements;
 pub(crate) mod turn;
 mod values;
@@ -75,6 +76,9 @@ fn run(turn: &mut ClientTurn<'_>) -> Processed {
         }
         if turn.at != from {
             turn.session.front = FrontMessage::Unread;
+            if begins {
+                segment::taken(turn.session, turn.buf[from]);
+            }
         }
     };
     if let Some(server) = turn.server.as_deref_mut() {
@@ -184,6 +188,16 @@ fn step(turn: &mut ClientTurn<'_>) -> Step {
             unlinked_sync(turn, header);
             Ok(())
         }
+        _ => {
+            segment::place(turn, header)?;
+            served(turn, header)
+        }
+    }
+}
+
+/// Processes one message for which there is a server connection, or one is chosen.
+fn served(turn: &mut ClientTurn<'_>, header: Header) -> Step {
+    match header.tag {
         frontend::QUERY => query::query(turn, header),
         frontend::PARSE => parse::parse(turn, header),
         frontend::BIND => bind::bind(turn, header),

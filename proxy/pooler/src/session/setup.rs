@@ -198,13 +198,47 @@ pub(crate) fn heal(session: &Session, server: &mut Server, tables: &mut Tables, 
 
 /// Tells the client what its new server connection reports otherwise than the last one.
 pub(crate) fn tell_reported(session: &mut Session, server: &Server, plan: &mut Plan) {
-    if Rc::ptr_eq(&session.reported, server.reported()) {
+    let told = match session.routing.is_some() {
+        true => told_of_primary(session),
+        false => None,
+    };
+    if told.is_none() && Rc::ptr_eq(&session.reported, server.reported()) {
         return;
     }
-    for (name, value) in server.reported().changes_since(&session.reported) {
-        plan.make_for_session(session.id, |out| encode::parameter_status(out, name, value));
+    let elsewhere = session.reads_elsewhere();
+    for (name, value) in server.reported().iter() {
+        let known = match &told {
+            Some(told) if is_of_primary(name) => told.get(name),
+            _ => session.reported.get(name),
+        };
+        if known != Some(value) && !(elsewhere && is_of_primary(name)) {
+            plan.make_for_session(session.id, |out| encode::parameter_status(out, name, value));
+        }
     }
     know_reported(session, server.reported());
+}
+
+/// Whether a setting tells of the node that the session's writes go to. A session that reads on a
+/// replica because of what its statements do is not told the replica's.
+pub(crate) fn is_of_primary(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 3] =
+        [b"in_hot_standby", b"default_transaction_read_only", b"server_version"];
+    NAMES.contains(&name)
+}
+
+/// What the client knows of the primary, if the session comes from a replica that was chosen for
+/// what it had sent. It is kept when it goes to one.
+fn told_of_primary(session: &mut Session) -> Option<Rc<Reported>> {
+    let elsewhere = session.reads_elsewhere();
+    let reported = Rc::clone(&session.reported);
+    let routing = session.routing_mut()?;
+    match elsewhere {
+        true => {
+            routing.keep_told(reported);
+            None
+        }
+        false => routing.take_told(),
+    }
 }
 
 /// The client knows what the server reports.

@@ -6,8 +6,11 @@ use super::cursor::{Cursor, Kind};
 use super::encoding::Reading;
 use super::keyword::Lead;
 
+mod begin;
 mod set;
 mod set_config;
+
+pub use begin::{BlockAccess, BlockIsolation, BlockMode, block_mode};
 
 /// What a statement was found to be.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use pgimbal_wire::error::SqlState;
 use super::answer::{Column, Fault};
 use super::control::Pace;
 use super::credentials::{self, CredentialCommand};
+use super::explain;
 use super::hint;
 use super::nodes::{self, ClusterCommand};
 use super::peers::{REPLICA, RESULTS};
@@ -53,6 +54,8 @@ pub(super) enum Command {
     Credential(CredentialCommand),
     /// RECONNECT or KILL: a command for a database's connections.
     Renewal(RenewalCommand),
+    /// EXPLAIN ROUTE of a SQL text.
+    ExplainRoute(Box<str>),
     /// SET of a setting that drivers set; it changes nothing.
     Set,
     /// BEGIN or START TRANSACTION: for drivers that begin one before anything else.
@@ -130,6 +133,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("REFRESH <user>", "asks the source of a user's password at once"),
     ("REVOKE OLD <user>", "refuses all passwords of a user but the newest from now on, for good"),
     ("RECONNECT [<database>]", "opens server connections anew, each once it is free"),
+    ("EXPLAIN ROUTE <sql>", "where a statement would go now, and why, for each pool with replicas"),
     ("KILL [<database>]", "ends the clients and server connections of a database, or of all"),
     ("SHUTDOWN", "accepts nobody any more, lets transactions come to their end and stops"),
     ("SHUTDOWN WAIT", "the same so slowly that pools notice nothing, as SIGTERM does"),
@@ -145,6 +149,7 @@ impl Command {
             Self::Cluster(command) => command.tag(),
             Self::Credential(command) => command.tag(),
             Self::Renewal(command) => command.tag(),
+            Self::ExplainRoute(_) => "EXPLAIN ROUTE",
             Self::Set => "SET",
             Self::Begin => "BEGIN",
             Self::Commit => "COMMIT",
@@ -189,6 +194,7 @@ impl Command {
         match self {
             Self::Show(table) => Some(table.columns().to_vec()),
             Self::ShowAll(table) => Some([&[REPLICA], table.columns()].concat()),
+            Self::ExplainRoute(_) => Some(explain::COLUMNS.to_vec()),
             _ if has_peers && self.acts_on_all() => Some(RESULTS.to_vec()),
             _ => None,
         }
@@ -221,6 +227,7 @@ impl Command {
             | Self::Renewal(_) => true,
             Self::Show(_)
             | Self::ShowAll(_)
+            | Self::ExplainRoute(_)
             | Self::Set
             | Self::Begin
             | Self::Commit
@@ -265,6 +272,9 @@ fn command(command: &CommandWords<'_>) -> Result<Command, Fault> {
     }
     if let Some(command) = renewal::parse(&words) {
         return Ok(Command::Renewal(command));
+    }
+    if let Some(text) = explain::parse(command.text) {
+        return Ok(Command::ExplainRoute(text));
     }
     let words: Vec<String> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pgimbal_config::ReloadChanges;
+use pgimbal_pooler::cluster::explain::ExplainedRoute;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +17,9 @@ pub enum ControlRequest {
     /// Renews the connections of a database, or of all databases for `None`. Each worker answers
     /// with its numbers; the channel closes after the last.
     Renew(Option<Arc<str>>, Renewal, mpsc::UnboundedSender<Renewed>),
+    /// Explains where a text would go. Each worker answers for its pools; the channel closes after
+    /// the last.
+    ExplainRoute(Arc<[u8]>, mpsc::UnboundedSender<Vec<ExplainedRoute>>),
 }
 
 /// How fast a process lets its clients go before it ends.
@@ -94,6 +98,24 @@ impl Control {
             all.clients += clients;
             all.servers += servers;
         }
+        Ok(all)
+    }
+
+    /// Explains where a text would go now that a new session sends (EXPLAIN ROUTE), for each
+    /// database and user whose pool has replicas, in the order of their names.
+    ///
+    /// # Errors
+    /// [`MainTaskGone`] when the process is shutting down.
+    pub async fn explain_route(&self, text: &str) -> Result<Vec<ExplainedRoute>, MainTaskGone> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let request = ControlRequest::ExplainRoute(text.as_bytes().into(), tell);
+        self.0.send(request).await.map_err(|_| MainTaskGone)?;
+        let mut all = Vec::new();
+        while let Some(routes) = told.recv().await {
+            all.extend(routes);
+        }
+        all.sort();
+        all.dedup_by(|next, one| (&next.database, &next.user) == (&one.database, &one.user));
         Ok(all)
     }
 

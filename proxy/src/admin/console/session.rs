@@ -236,6 +236,7 @@ impl<'a> Session<'a> {
             | Command::Cluster(_)
             | Command::Credential(_)
             | Command::Renewal(_)
+            | Command::ExplainRoute(_)
             | Command::Set => {}
         }
     }

@@ -40,6 +40,7 @@ pub(super) fn record(pools: &[PoolSnapshot], counted: &[PoolSnapshot]) {
     pinned(pools);
     pinned_longest(pools);
     counters(counted);
+    routed(counted);
     questions(counted);
     errors(counted);
 }
@@ -187,6 +188,21 @@ fn counters(pools: &[PoolSnapshot]) {
         let family = Counters::described(name, help);
         for pool in pools {
             family.sample(pool_labels(pool), value(pool));
+        }
+    }
+}
+
+fn routed(pools: &[PoolSnapshot]) {
+    let family = Counters::described(
+        "pgimbal_routed_total",
+        "Statements that were sent to the primary or to a replica by what they do, by the reason.",
+    );
+    for pool in pools {
+        for ((role, reason), count) in &pool.stats.routed {
+            let mut labels = pool_labels(pool);
+            labels.push(Label::from_static_parts("role", role));
+            labels.push(Label::from_static_parts("reason", reason));
+            family.sample(labels, *count);
         }
     }
 }

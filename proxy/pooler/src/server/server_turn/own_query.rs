@@ -2,8 +2,8 @@
 
 use pgimbal_wire::encode::TransactionStatus;
 
-use super::ready;
 use super::turn::{Forwarding, Freed, ServerTurn};
+use super::{catalog, ready};
 use crate::plan::Stop;
 use crate::recovery::proof::Rerun;
 use crate::server::Setup;
@@ -25,6 +25,7 @@ pub(super) fn own_query_ended(
             | OwnQuery::SetupOne
             | OwnQuery::Question
             | OwnQuery::Facts
+            | OwnQuery::Catalog
             | OwnQuery::RerunEnd
     );
     let may_fail = may_fail || (kind == OwnQuery::Restore && status_is_idle(turn));
@@ -49,6 +50,7 @@ pub(super) fn own_query_ended(
         OwnQuery::SetupOne => setting_answered(turn, failed)?,
         OwnQuery::Question => question_answered(turn, failed),
         OwnQuery::Facts => facts_answered(turn, failed),
+        OwnQuery::Catalog => catalog::answered(turn, failed),
         OwnQuery::Restore => return Ok(restored(turn, failed)),
         OwnQuery::RerunEnd => {
             ready::count(turn);

@@ -3,8 +3,8 @@
 use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
-use super::own_query;
 use super::turn::{Forwarding, Freed, ServerTurn};
+use super::{catalog, own_query};
 use crate::cluster::consistency;
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
@@ -156,6 +156,10 @@ pub(super) fn settle_idle(turn: &mut ServerTurn<'_>) {
     let ended = turn.idle && turn.server.status == TransactionStatus::Idle;
     let Some(session) = turn.session.as_deref_mut().filter(|_| ended) else { return };
     session.on_transaction_end();
+    let is_home = session.serving() == session.pool();
+    if let Some(routing) = session.routing_mut().filter(|_| is_home) {
+        routing.note_end();
+    }
 }
 
 /// After RESET the server stands at its own defaults, the client expects those it came with:
@@ -266,6 +270,10 @@ pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
         }
         return Ok(());
     }
+    if catalog::read_if_due(turn) {
+        return Ok(());
+    }
+    let Some(session) = turn.session.as_deref_mut() else { return Ok(()) };
     if turn.pool.config().pool.reset_query_always {
         session.set_link(Link::Cleaning(turn.server.id));
         setup::start_reset(turn.server, turn.pool, turn.tables, turn.plan);

@@ -260,7 +260,10 @@ pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
         return Ok(Forwarding::Swallow);
     }
     setup::know_reported(session, &Rc::clone(&turn.server.reported));
-    Ok(Forwarding::Pass)
+    match session.reads_elsewhere() && setup::is_of_primary(name) {
+        true => Ok(Forwarding::Swallow),
+        false => Ok(Forwarding::Pass),
+    }
 }
 
 /// A server that begins or ends to be a standby says so on its connections (PostgreSQL 14 on).

@@ -104,6 +104,8 @@ impl World {
                         return;
                     }
                 }
+                Stop::Leave => self.check_in(worker, server.expect("a server to leave")),
+                Stop::Again => panic!("only a server refuses"),
                 Stop::Terminate => return self.depart(number, Presence::Terminated),
                 Stop::Fault => {
                     self.clients[number].disturb();
@@ -188,6 +190,10 @@ impl World {
             self.take_actions(worker);
             match processed.stop {
                 Stop::Checkin => self.check_in(worker, id),
+                Stop::Again => {
+                    self.take_refused(number.expect("a client of the server"));
+                    self.check_in(worker, id);
+                }
                 Stop::Fault => {
                     let transcript =
                         number.map(|number| self.clients[number].transcript()).unwrap_or_default();
@@ -206,6 +212,15 @@ impl World {
             }
         }
         panic!("a server goes round in a circle");
+    }
+
+    /// What a replica has refused is processed again.
+    fn take_refused(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let Some(id) = client.session else { return };
+        let mut bytes = self.poolers[client.worker].take_refused(id);
+        bytes.append(&mut client.rest);
+        client.rest = bytes;
     }
 
     fn go_on_after_server(&mut self, number: usize) {

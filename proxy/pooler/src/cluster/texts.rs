@@ -1,0 +1,121 @@
+//! What one text does, as far as it decides whether a replica may serve it.
+
+use pgimbal_reads::Decision;
+
+use crate::pool::Pool;
+use crate::session::routing::Why;
+use crate::sql::{
+    self, BlockAccess, BlockIsolation, BlockMode, Calls, Chain, Classified, Form, Readings,
+};
+
+/// What one text does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    Reads,
+    /// It begins a READ ONLY transaction block, which stays open.
+    Begins,
+    /// It is a whole READ ONLY transaction block.
+    Block,
+    /// It ends a transaction block.
+    Ends,
+    Not(Why),
+}
+
+/// The texts of a session of `pool`, whose transactions begin as `defaults` says.
+pub(crate) struct Texts<'a> {
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) readings: Readings,
+    pub(crate) defaults: BlockMode,
+}
+
+impl Texts<'_> {
+    /// What a text does outside of a transaction block.
+    pub(crate) fn does(&mut self, text: &[u8]) -> Text {
+        let begin = sql::without_comments(text);
+        let word = begin.split(|byte| !byte.is_ascii_alphabetic()).next().unwrap_or_default();
+        let is = |words: &[&[u8]]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+        if is(&[b"begin", b"start"]) {
+            return self.begin(text);
+        }
+        if is(&[b"commit", b"end", b"rollback", b"abort"]) {
+            return match self.classified(text).only() {
+                Some(Form::Commit(Chain::No) | Form::Rollback(Chain::No)) => Text::Ends,
+                _ => Text::Not(Why::NotRead("statement")),
+            };
+        }
+        if is(&[b"set", b"reset"]) {
+            return Text::Not(Why::Setting);
+        }
+        let Readings::One(reading) = self.readings else {
+            return Text::Not(Why::NotRead("unfollowed"));
+        };
+        if self.defaults.isolation == BlockIsolation::Serializable {
+            return Text::Not(Why::Serializable);
+        }
+        match self.pool.decide_read(text, reading) {
+            Decision::Read => Text::Reads,
+            Decision::NotRead(_) if names_set_config(text) => Text::Not(Why::Setting),
+            Decision::NotRead(reason) => Text::Not(Why::NotRead(reason.as_str())),
+        }
+    }
+
+    /// What a text does that begins with BEGIN or START TRANSACTION.
+    fn begin(&self, text: &[u8]) -> Text {
+        let Readings::One(reading) = self.readings else { return Text::Not(Why::Transaction) };
+        let Some(mode) = sql::block_mode(text, reading) else {
+            return Text::Not(Why::Transaction);
+        };
+        let access = match mode.access {
+            BlockAccess::Default => self.defaults.access,
+            access => access,
+        };
+        let isolation = match mode.isolation {
+            BlockIsolation::Default => self.defaults.isolation,
+            isolation => isolation,
+        };
+        if access != BlockAccess::ReadOnly {
+            return Text::Not(Why::Transaction);
+        }
+        if isolation == BlockIsolation::Serializable {
+            return Text::Not(Why::Serializable);
+        }
+        let classified = self.classified(text);
+        if classified.only() == Some(&Form::Begin) {
+            return Text::Begins;
+        }
+        let sets = text.windows(3).any(|word| word.eq_ignore_ascii_case(b"set"));
+        if sets {
+            // It may say READ WRITE after all.
+            return Text::Not(Why::Setting);
+        }
+        let forms: Vec<&Form> = classified.steps().iter().map(|step| &step.form).collect();
+        let [Form::Begin, then @ ..] = &forms[..] else {
+            return Text::Not(Why::Transaction);
+        };
+        // Nothing may follow the end of the block.
+        match then.iter().position(|form| ends_or_begins(form)) {
+            None => Text::Begins,
+            Some(end) if end + 1 == then.len() && ends(then[end]) => Text::Block,
+            Some(_) => Text::Not(Why::Transaction),
+        }
+    }
+
+    fn classified(&self, text: &[u8]) -> Classified {
+        sql::classify(text, self.readings, Calls::Text)
+    }
+}
+
+/// Whether a text names, wherever, the function that sets a setting.
+fn names_set_config(text: &[u8]) -> bool {
+    const NAME: &[u8] = b"set_config";
+    text.windows(NAME.len()).any(|word| word.eq_ignore_ascii_case(NAME))
+}
+
+fn ends_or_begins(form: &Form) -> bool {
+    let is = matches!(form, Form::Begin | Form::PrepareTransaction);
+    is || matches!(form, Form::Commit(_) | Form::Rollback(_))
+}
+
+fn ends(form: &Form) -> bool {
+    matches!(form, Form::Commit(Chain::No) | Form::Rollback(Chain::No))
+}
