@@ -37,6 +37,7 @@ mod page;
 mod peers;
 mod pinning;
 mod prepared;
+mod reads;
 mod real_clients;
 mod renewal;
 mod replicas;

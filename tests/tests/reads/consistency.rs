@@ -1,0 +1,158 @@
+//! A session reads what it has written, whatever its replicas do.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use pgimbal_tests::library::{converse_within, python};
+use pgimbal_tests::until::{SOON, always, eventually};
+use pgimbal_tests::{Pipeline, WireClient};
+
+use super::{HERE, Setup};
+
+/// Pairs of a write and a read behind it; `PGIMBAL_READ_PAIRS` is another number.
+fn pairs(usual: u32) -> u32 {
+    let number = std::env::var("PGIMBAL_READ_PAIRS").ok();
+    number.map_or(usual, |number| number.parse().expect("PGIMBAL_READ_PAIRS is a number"))
+}
+
+/// Counts a row of the client's own up, and reads it back each time, by turns in both protocols and
+/// in a transaction. Returns how many of the reads a replica has served.
+fn write_and_read(client: &mut WireClient, own: u32, pairs: u32, primary: &str) -> u32 {
+    let mut on_replicas = 0;
+    client.ok(&format!("insert into items values ({own}, '0') on conflict do nothing"));
+    for pair in 1..=pairs {
+        let write = format!("update items set name = '{pair}' where id = {own}");
+        let read = format!("select name, here() from items where id = {own}");
+        let row = match pair % 3 {
+            0 => {
+                client.ok("begin");
+                client.ok(&write);
+                client.ok("commit");
+                client.query(&read)
+            }
+            1 => {
+                client.run(&Pipeline::new().run(&write).sync()).no_error();
+                client.run(&Pipeline::new().run(&read).sync())
+            }
+            _ => {
+                client.ok(&write);
+                client.ok("begin read only");
+                let reply = client.query(&read);
+                client.ok("commit");
+                reply
+            }
+        };
+        let row = &row.no_error().texts()[0];
+        assert_eq!(row[0], pair.to_string(), "a stale read of {own} at {}", row[1]);
+        on_replicas += u32::from(row[1] != primary);
+    }
+    on_replicas
+}
+
+#[test]
+fn reads_of_own_writes_are_never_stale_while_replay_stops_and_goes_on() {
+    let setup = Setup::start(2);
+    let ports = setup.ports();
+    let clients: Vec<WireClient> = (0..4).map(|_| setup.client()).collect();
+    let pairs = pairs(300) / 4;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let replicas = &setup.cluster.nodes[1..];
+            for turn in 0.. {
+                if done.load(Relaxed) {
+                    break;
+                }
+                let node = &replicas[turn % replicas.len()];
+                node.run("select pg_wal_replay_pause()");
+                std::thread::sleep(Duration::from_millis(200));
+                node.run("select pg_wal_replay_resume()");
+            }
+        });
+        let writers: Vec<_> = (0..)
+            .zip(clients)
+            .map(|(number, mut client)| {
+                let primary = &ports[0];
+                scope.spawn(move || write_and_read(&mut client, 100 + number, pairs, primary))
+            })
+            .collect();
+        for writer in writers {
+            writer.join().expect("no stale read");
+        }
+        done.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn reads_of_own_writes_wait_for_a_slow_replica_at_the_primary() {
+    let setup = Setup::start(1);
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let standby = &setup.cluster.nodes[1];
+    standby.run("alter system set recovery_min_apply_delay = '300ms'");
+    standby.run("select pg_reload_conf()");
+    let mut client = setup.client();
+    let mut other = setup.client();
+    write_and_read(&mut client, 200, pairs(30), primary);
+    assert_eq!(client.value(HERE), *primary, "the replica has not replayed it yet");
+    assert_eq!(other.value(HERE), *replica, "who has not written need not wait");
+    eventually("the replica has caught up", SOON, || client.value(HERE) == *replica);
+    assert_eq!(client.value("select name from items where id = 200"), pairs(30).to_string());
+}
+
+#[test]
+fn reads_stay_at_the_primary_while_replay_is_paused() {
+    let setup = Setup::start(1);
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let standby = &setup.cluster.nodes[1];
+    let mut client = setup.client();
+    standby.run("select pg_wal_replay_pause()");
+    eventually("replay is paused", SOON, || {
+        standby.value("select pg_get_wal_replay_pause_state()") == "paused"
+    });
+    client.ok("insert into items values (300, 'new')");
+    always("its reads are the primary's", Duration::from_secs(2), || {
+        client.query("select name, here() from items where id = 300").texts()
+            == [["new".to_owned(), primary.clone()]]
+    });
+    standby.run("select pg_wal_replay_resume()");
+    eventually("the replica has caught up", SOON, || client.value(HERE) == *replica);
+    assert_eq!(client.value("select name from items where id = 300"), "new");
+}
+
+#[test]
+fn reads_go_on_when_a_replica_is_lost_and_when_one_is_promoted() {
+    let mut setup = Setup::start(2);
+    let ports = setup.ports();
+    let mut client = setup.client();
+    write_and_read(&mut client, 400, 10, &ports[0]);
+    setup.cluster.nodes[2].kill();
+    write_and_read(&mut client, 400, 10, &ports[0]);
+    eventually("the other replica serves", SOON, || client.value(HERE) == ports[1]);
+    assert_eq!(client.parameters["in_hot_standby"], "off");
+    setup.cluster.settle(0);
+    setup.cluster.nodes[0].kill();
+    // Reads of who has written nothing since go on without a primary.
+    assert_eq!(client.value(HERE), ports[1]);
+    setup.cluster.nodes[1].promote();
+    write_and_read(&mut client, 401, 10, &ports[1]);
+    assert_eq!(client.value("select name from items where id = 400"), "10");
+    assert_eq!(client.value(HERE), ports[1], "no replica is left");
+    assert_eq!(client.parameters["in_hot_standby"], "off");
+}
+
+#[test]
+fn reads_of_own_writes_by_psycopg_and_asyncpg_are_never_stale() {
+    let setup = Setup::start(1);
+    let _known = setup.client();
+    let standby = &setup.cluster.nodes[1];
+    standby.run("alter system set recovery_min_apply_delay = '10ms'");
+    standby.run("select pg_reload_conf()");
+    let mut command = python("reads_own_writes.py");
+    command.args(["psycopg_autocommit", "psycopg_transactions", "asyncpg"]);
+    command.env("PGIMBAL_PAIRS", pairs(100).to_string());
+    command.env("PGIMBAL_PRIMARY", &setup.ports()[0]);
+    let limit = Duration::from_secs(60) + Duration::from_millis(50) * pairs(100);
+    let complaints = converse_within(limit, command, "pgimbal", setup.proxy.port, |_| {});
+    assert_eq!(complaints, "");
+}
