@@ -79,6 +79,10 @@ settings! {
         "port" port: u16 as Port = "5432", applied, try "5433";
         /// Whether it may ever be written to: `false` for a disaster-recovery or drill node.
         "candidate" candidate: bool as Flag = "true", applied, try "false";
+        /// Its share of the reads beside the other replicas': 2 is twice as much as 1.
+        "weight" weight: u32 as Positive = "1", applied, try "3";
+        /// The zone that it stands in, by a name of your own; see the option `zone` of pgimbal.
+        "zone" zone: Option<String> as Maybe<NonEmpty> = "", applied, try "eu-1a";
     }
 }
 

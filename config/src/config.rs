@@ -14,8 +14,8 @@ use crate::http::HttpConfig;
 use crate::peers::PeersConfig;
 use crate::pool::{DatabaseConfig, PoolConfig, ResolvedPool};
 use crate::reader::{
-    Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path, Port,
-    Positive, Replicas, Span, SpanOrNone, Threads,
+    Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, NonEmpty, OrOff, Path,
+    Port, Positive, Replicas, Span, SpanOrNone, Threads,
 };
 use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
@@ -49,6 +49,9 @@ settings! {
         /// Replicas of pgimbal that share the budget of each server (`max_server_connections`), the
         /// surplus of a rolling update included: each may use one part in so many.
         "max_replicas" max_replicas: u32 as Replicas = "1", restart, try "4";
+        /// The zone that pgimbal stands in: reads go to replicas of that `zone` as long as there is
+        /// one that serves them. None: to those of all zones alike.
+        "zone" zone: Option<String> as Maybe<NonEmpty> = "", applied, try "eu-1a";
     }
     with {
         /// The file from which the configuration was read; `None` when there was no file.
@@ -302,6 +305,7 @@ impl Config {
                 .as_ref()
                 .and_then(|own| own.read_consistency)
                 .unwrap_or(config.read_consistency),
+            zone: self.zone.clone(),
             read_max_staleness: config.read_max_staleness,
             read_max_staleness_bytes: config.read_max_staleness_bytes,
             server_budget: self.server_budget(&host, port, config.cluster.as_deref()),

@@ -222,6 +222,8 @@ pub struct ResolvedPool {
     pub cluster: Option<ResolvedCluster>,
     /// Where transactions go, unless a session sets `pgimbal.route`.
     pub route: Route,
+    /// The zone that pgimbal stands in; `None` for none.
+    pub zone: Option<String>,
     /// What a read that is sent to a replica shows of the writes before it.
     pub read_consistency: ReadConsistency,
     /// With [`ReadConsistency::Bounded`], the age from which a write is shown; `None` for any age.

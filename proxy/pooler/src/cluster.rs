@@ -5,6 +5,7 @@ pub mod consistency;
 pub mod explain;
 pub(crate) mod follow;
 pub(crate) mod hold;
+pub(crate) mod readers;
 pub mod reads;
 pub mod route;
 pub(crate) mod texts;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use pgimbal_wire::error::{Report as ErrorReport, SqlState};
 
 use crate::error::error_body;
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, SessionId};
 use crate::pool::{Place, Pool};
 use crate::topology::{Epoch, HoldReason, NodeId, NodeState, NodeView, Report, View, Writes};
 
@@ -31,6 +32,19 @@ pub(crate) struct Cluster {
     hinted_at: Option<Instant>,
     /// When its prober was last told that replicas must be fresher.
     asked_at: Option<Instant>,
+    /// Reads that wait for a replica, a session once.
+    readers: Vec<Reader>,
+}
+
+/// A read that waits for a replica which shows everything that was acknowledged before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader {
+    /// Whose it is.
+    pub(crate) session: SessionId,
+    /// When it came.
+    pub(crate) arrived: Instant,
+    /// When it waits no more.
+    pub(crate) until: Instant,
 }
 
 /// Whether a pool may hand out its server connections.
@@ -72,7 +86,14 @@ impl Cluster {
     fn new(name: &str) -> Self {
         let writes = Writes::Held(HoldReason::Unknown);
         let view = Arc::new(View { version: 0, nodes: Vec::new(), writes });
-        Self { name: name.into(), view, held_since: None, hinted_at: None, asked_at: None }
+        Self {
+            name: name.into(),
+            view,
+            held_since: None,
+            hinted_at: None,
+            asked_at: None,
+            readers: Vec::new(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -105,6 +126,18 @@ impl Cluster {
     /// Whether the prober is to be told (again) that clients wait; notes that it is, at `now`.
     pub(crate) fn may_hint(&mut self, now: Instant, again_after: Duration) -> bool {
         may_again(&mut self.hinted_at, now, again_after)
+    }
+
+    /// A read waits for a replica, if its session does not wait already.
+    pub(crate) fn add_reader(&mut self, reader: Reader) {
+        if !self.readers.iter().any(|known| known.session == reader.session) {
+            self.readers.push(reader);
+        }
+    }
+
+    /// Takes all reads that wait for a replica.
+    pub(crate) fn take_readers(&mut self) -> Vec<Reader> {
+        std::mem::take(&mut self.readers)
     }
 
     /// Whether the prober is to be told (again) that replicas must be fresher; notes that it is.
@@ -228,6 +261,17 @@ impl Clusters {
     /// The cluster of this name, if the worker has met it.
     pub(crate) fn find(&self, name: &str) -> Option<&Cluster> {
         self.list.iter().find(|cluster| &*cluster.name == name)
+    }
+
+    /// Those on which a read waits for a replica.
+    pub(crate) fn with_readers(&self) -> Vec<ClusterId> {
+        let list = self.list.iter().enumerate().filter(|(_, cluster)| !cluster.readers.is_empty());
+        list.map(|(index, _)| ClusterId(index as u16)).collect()
+    }
+
+    /// Whether a read waits for a replica.
+    pub(crate) fn have_readers(&self) -> bool {
+        self.list.iter().any(|cluster| !cluster.readers.is_empty())
     }
 
     /// The cluster that a pool leads to.

@@ -14,6 +14,7 @@ pub mod shared;
 pub(crate) mod snapshot;
 pub mod stats;
 pub mod timers;
+mod turns;
 pub(crate) mod yielding;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use crate::cluster::reads::Reads;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::pool::shared::{DatabaseWrites, Limits, Share, SharedPool};
 use crate::pool::stats::PoolStats;
+use crate::pool::turns::Turns;
 use crate::sql::Reading;
 use crate::topology::NodeId;
 
@@ -91,6 +93,10 @@ pub struct Pool {
     reads: Option<Box<Reads>>,
     /// Which of equally good replicas is next.
     turn: u32,
+    /// What the replica has spent whose turn was the last.
+    least_spent: u64,
+    /// Its turns, as the pool of a replica.
+    turns: Turns,
     /// Until when its node, which has failed, is not chosen.
     left_out_until: Option<Instant>,
     /// Where it leads and how it behaves; replaced by a reload.
@@ -143,6 +149,8 @@ impl Pool {
             replicas: Vec::new(),
             reads: None,
             turn: 0,
+            least_spent: 0,
+            turns: Turns::default(),
             left_out_until: None,
             writes: writes_of(&config, &shared),
             config,
@@ -501,10 +509,37 @@ impl Pool {
         self.turn = self.turn.wrapping_add(1);
     }
 
-    /// The pool's node has failed: it is not chosen before `until`, or, with `None`, may be chosen
-    /// again because the prober has looked.
-    pub(crate) const fn leave_out(&mut self, until: Option<Instant>) {
-        self.left_out_until = until;
+    /// What the replica had spent, before its turn, whose turn was the last.
+    pub(crate) const fn least_spent(&self) -> u64 {
+        self.least_spent
+    }
+
+    /// A replica was chosen that had spent so much before.
+    pub(crate) const fn set_least_spent(&mut self, spent: u64) {
+        self.least_spent = spent;
+    }
+
+    /// Its turns, as the pool of a replica.
+    pub(crate) const fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// As [`Self::turns`], to be changed.
+    pub(crate) const fn turns_mut(&mut self) -> &mut Turns {
+        &mut self.turns
+    }
+
+    /// The pool's node has failed: it is not chosen before `until`, or before the prober has looked.
+    pub(crate) const fn leave_out(&mut self, until: Instant) {
+        self.left_out_until = Some(until);
+    }
+
+    /// The prober has looked: the pool's node may be chosen again, and gets its share slowly if it
+    /// could not before.
+    pub(crate) const fn let_in(&mut self, now: Instant) {
+        if self.left_out_until.take().is_some() {
+            self.turns.start_slowly(now);
+        }
     }
 
     /// Whether its node may be chosen.

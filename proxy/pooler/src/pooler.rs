@@ -614,11 +614,11 @@ impl Pooler {
 
     /// Returns how long the driver may wait until the next [`Self::handle_timeout`]: 2 ms while a
     /// client waits for what another worker may free (a server connection of the pool, or a place
-    /// among the pinned sessions), 20 ms while only this worker can help those who wait, and 100 ms
+    /// among the pinned sessions) or for a fresh replica, 20 ms while only this worker can help those who wait, and 100 ms
     /// while nobody waits.
     #[must_use]
     pub fn timeout_interval(&self) -> Duration {
-        timers::pause(&self.core.pools)
+        timers::pause(&self.core)
     }
 
     // What people see.

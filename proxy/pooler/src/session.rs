@@ -525,6 +525,7 @@ impl Session {
     pub(crate) const fn link_to(&mut self, server: ServerId, pool: PoolId) {
         self.link = Link::Fresh(server);
         self.serving = pool;
+        self.writing.end_read();
     }
 
     /// It waits for a server connection of `pool` since then.
@@ -711,6 +712,7 @@ impl Session {
     /// There is no server connection for what the client has sent: as [`Self::refuse`], and what it
     /// has pipelined behind its next segment gets the error `rest`.
     pub(crate) fn serve_none(&mut self, error: Arc<[u8]>, rest: Option<Arc<[u8]>>) {
+        self.writing.end_read();
         self.refuse(error);
         if let Some(first) = self.aborted.take().and_then(|aborted| aborted.into_error()) {
             self.aborted = Some(Box::new(Aborted::unserved(first, rest)));

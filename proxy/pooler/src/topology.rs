@@ -38,6 +38,6 @@ pub use node::{NodeDetail, NodeSpec};
 pub use operator::AdoptError;
 pub use options::Options;
 pub use position::{BadPosition, Lsn, SystemId, TimelineId};
-pub use probes::ProbeOrder;
+pub use probes::{ProbeOrder, ProbeScope};
 pub use report::{ProbeFailure, ProbeHint, Report, Role};
-pub use view::{Epoch, HoldReason, NodeId, NodeState, NodeView, View, Writes};
+pub use view::{Epoch, HoldReason, NodeId, NodeState, NodeView, Placement, View, Writes};

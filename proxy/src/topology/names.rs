@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_config::Host;
-use pgimbal_pooler::topology::NodeSpec;
+use pgimbal_pooler::topology::{NodeSpec, Placement};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -66,6 +66,7 @@ pub(super) async fn look_up(name: &str, port: u16) -> Result<Vec<NodeSpec>, Stri
         host: Host::Tcp(address.to_string()),
         port,
         candidate: true,
+        placement: Placement::default(),
     };
     Ok(addresses.into_iter().map(node).collect())
 }

@@ -32,6 +32,17 @@ pg_catalog.current_setting('server_version_num'), \
 pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), \
 pg_catalog.pg_has_role('pg_monitor', 'MEMBER')";
 
+/// What changes from one moment to the next. The server's memory knows all of it, so that it may be
+/// asked often. A timeline that a standby receives is seen; one that it is otherwise told of, in the
+/// next whole probe.
+const POSITION: &str = "\
+SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+THEN pg_catalog.concat_ws(' ', 'standby', \
+COALESCE((SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver), 0), \
+COALESCE(pg_catalog.pg_last_wal_replay_lsn(), '0/0')) \
+ELSE pg_catalog.concat_ws(' ', 'primary', \
+pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()) END";
+
 /// Longest message of the answer in bytes; it is one short row.
 const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -49,6 +60,8 @@ pub(crate) struct ProbeReply {
     /// Whether the probing role is a member of `pg_monitor`. Without it a standby's new timeline is
     /// seen late.
     pub(crate) monitor: bool,
+    /// `wal_segment_size` in bytes.
+    segment_size: u64,
 }
 
 /// The reason for which a probe has no answer.
@@ -93,6 +106,11 @@ impl ProbeFault {
     pub(crate) fn leaves_connection(&self) -> bool {
         matches!(self, Self::Server { fatal: false, .. })
     }
+
+    /// Whether the server was promoted while it answered.
+    fn is_of_other_role(&self) -> bool {
+        matches!(self, Self::Server { code, .. } if code.as_str().as_bytes() == WRONG_ROLE)
+    }
 }
 
 /// Probes the server at the other end by one simple query, on a connection on which nothing is
@@ -113,11 +131,7 @@ pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<ProbeRepl
     let mut attempt = 1;
     loop {
         match ask_once(conversation).await {
-            Err(ProbeFault::Server { code, .. })
-                if code.as_str().as_bytes() == WRONG_ROLE && attempt < ATTEMPTS =>
-            {
-                attempt += 1;
-            }
+            Err(fault) if fault.is_of_other_role() && attempt < ATTEMPTS => attempt += 1,
             result => return result,
         }
     }
@@ -125,6 +139,21 @@ pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<ProbeRepl
 
 async fn ask_once(conversation: &mut Conversation) -> Result<ProbeReply, ProbeFault> {
     query(conversation, QUESTION, parse_row).await
+}
+
+/// Asks for the positions only, on a connection on which the server has given `known` before. `None`
+/// if it is another than it was then: then it must be asked everything.
+///
+/// # Errors
+/// [`ProbeFault`] as for [`ask`].
+pub(crate) async fn ask_position(
+    conversation: &mut Conversation,
+    known: &ProbeReply,
+) -> Result<Option<ProbeReply>, ProbeFault> {
+    match query(conversation, POSITION, |body| parse_position(body, known)).await {
+        Err(fault) if fault.is_of_other_role() => Ok(None),
+        result => result,
+    }
 }
 
 /// Runs a simple query that has one row, which `parse` reads, on a connection on which nothing is
@@ -182,7 +211,7 @@ fn parse_row(body: &[u8]) -> Option<ProbeReply> {
     let [place, system, version, started, segment, monitor] = values(body)?;
     let mut place = place.split(' ');
     let (role, timeline, position) = (place.next()?, place.next()?, place.next()?.parse().ok()?);
-    let segment_size = segment.parse().ok()?;
+    let segment_size: u64 = segment.parse().ok()?;
     let (timeline, role) = match (role, place.next()) {
         ("primary", Some(flush)) => {
             let timeline = TimelineId(u32::from_str_radix(timeline, 16).ok()?);
@@ -203,7 +232,30 @@ fn parse_row(body: &[u8]) -> Option<ProbeReply> {
         server_version: version.parse().ok()?,
         started_at_micros: started.parse().ok()?,
     };
-    Some(ProbeReply { report, monitor: monitor == "t" })
+    Some(ProbeReply { report, monitor: monitor == "t", segment_size })
+}
+
+/// What a server says now that was `known` before; `Some(None)` if it is another than it was.
+fn parse_position(body: &[u8], known: &ProbeReply) -> Option<Option<ProbeReply>> {
+    let [place] = values(body)?;
+    let mut place = place.split(' ');
+    let (said, first, second) = (place.next()?, place.next()?, place.next()?);
+    let role = match (said, known.report.role) {
+        ("primary", Role::Primary { .. }) => Role::Primary {
+            insert: Lsn::reachable(first.parse().ok()?, known.segment_size),
+            flush: Lsn::reachable(second.parse().ok()?, known.segment_size),
+        },
+        ("standby", Role::Standby { paused, .. }) => {
+            let received: TimelineId = first.parse().ok()?;
+            if received > known.report.timeline {
+                return Some(None);
+            }
+            Role::Standby { replay: second.parse().ok()?, paused }
+        }
+        ("primary" | "standby", _) => return Some(None),
+        _ => return None,
+    };
+    Some(Some(ProbeReply { report: Report { role, ..known.report }, ..*known }))
 }
 
 /// The values of a DataRow that has exactly `N`, none of them NULL.

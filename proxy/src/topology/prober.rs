@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgimbal_pooler::topology::{NodeId, ProbeFailure};
+use pgimbal_pooler::topology::{NodeId, ProbeFailure, ProbeScope};
 use pgimbal_wire::error::SqlState;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -23,6 +23,15 @@ pub(super) struct Question {
     pub(super) limit: Duration,
     /// Time at which the watcher sent the order.
     pub(super) sent_at: Instant,
+    /// What is asked.
+    pub(super) scope: ProbeScope,
+}
+
+/// A connection that is kept open.
+struct Open {
+    conversation: Conversation,
+    /// The last answer on it.
+    known: Option<ProbeReply>,
 }
 
 /// A prober's message to the watcher.
@@ -43,7 +52,7 @@ pub(super) async fn run(
     mut questions: mpsc::Receiver<Question>,
     said: mpsc::Sender<ProberMessage>,
 ) {
-    let mut open: Option<Conversation> = None;
+    let mut open: Option<Open> = None;
     loop {
         let question = tokio::select! {
             question = questions.recv() => question,
@@ -53,8 +62,8 @@ pub(super) async fn run(
                 continue;
             }
         };
-        let Some(Question { target, limit, sent_at }) = question else { return };
-        let word = match timeout(limit, ask(&mut open, &target, &credentials)).await {
+        let Some(Question { target, limit, sent_at, scope }) = question else { return };
+        let word = match timeout(limit, ask(&mut open, &target, &credentials, scope)).await {
             Ok(Ok(answer)) => ProberMessage::ProbeReply(node, sent_at, answer),
             Ok(Err(failure)) => ProberMessage::Failure(node, failure),
             Err(_) => {
@@ -70,8 +79,8 @@ pub(super) async fn run(
 
 /// Waits for the end of an idle connection. Bytes that arrive meanwhile are kept for the next
 /// probe.
-async fn broken(open: &mut Option<Conversation>) {
-    let Some(Conversation { transport, inbox, .. }) = open else {
+async fn broken(open: &mut Option<Open>) {
+    let Some(Open { conversation: Conversation { transport, inbox, .. }, .. }) = open else {
         return std::future::pending().await;
     };
     let mut bytes = [0; 512];
@@ -86,18 +95,19 @@ async fn broken(open: &mut Option<Conversation>) {
 /// Probes over the open connection, or over a new one when that has broken, because the node itself
 /// may be well.
 async fn ask(
-    open: &mut Option<Conversation>,
+    open: &mut Option<Open>,
     target: &Target,
     credentials: &CredentialManager,
+    scope: ProbeScope,
 ) -> Result<ProbeReply, ProbeFailure> {
-    if let Some(mut conversation) = open.take() {
-        match probe::ask_all(&mut conversation).await {
+    if let Some(Open { mut conversation, known }) = open.take() {
+        match ask_again(&mut conversation, known.filter(|_| scope == ProbeScope::Position)).await {
             Ok(answer) => {
-                *open = Some(conversation);
+                *open = Some(Open { conversation, known: Some(answer) });
                 return Ok(answer);
             }
             Err(fault) if fault.leaves_connection() => {
-                *open = Some(conversation);
+                *open = Some(Open { conversation, known: None });
                 return Err(failure_of(fault));
             }
             Err(ProbeFault::Malformed(what)) => return Err(ProbeFailure::Malformed(what.into())),
@@ -107,16 +117,29 @@ async fn ask(
     let mut conversation = dial(target, credentials).await?;
     match probe::ask_all(&mut conversation).await {
         Ok(answer) => {
-            *open = Some(conversation);
+            *open = Some(Open { conversation, known: Some(answer) });
             Ok(answer)
         }
         Err(fault) => {
             if fault.leaves_connection() {
-                *open = Some(conversation);
+                *open = Some(Open { conversation, known: None });
             }
             Err(failure_of(fault))
         }
     }
+}
+
+/// Asks what may have changed where the rest is known, or else everything.
+async fn ask_again(
+    conversation: &mut Conversation,
+    known: Option<ProbeReply>,
+) -> Result<ProbeReply, ProbeFault> {
+    if let Some(known) = known
+        && let Some(answer) = probe::ask_position(conversation, &known).await?
+    {
+        return Ok(answer);
+    }
+    probe::ask_all(conversation).await
 }
 
 async fn dial(

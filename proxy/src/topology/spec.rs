@@ -7,7 +7,7 @@ use pgimbal_config::{
     AuthMethods, ChannelBinding, ClusterConfig, Config, Host, NodeConfig, Secret, SourceConfig,
     TcpConfig,
 };
-use pgimbal_pooler::topology::{NodeSpec, Options};
+use pgimbal_pooler::topology::{NodeSpec, Options, Placement};
 
 use crate::dial::Target;
 use crate::tls::{TlsConnector, TlsError};
@@ -126,6 +126,7 @@ fn listed(cluster: &ClusterConfig) -> Vec<NodeSpec> {
         host: node.host.clone(),
         port: node.port,
         candidate: node.candidate,
+        placement: Placement { weight: node.weight, zone: node.zone.as_deref().map(Box::from) },
     };
     cluster.nodes.iter().map(node).collect()
 }

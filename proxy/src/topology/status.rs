@@ -98,8 +98,8 @@ impl ClusterStatus {
 
         use pgimbal_config::Host;
         use pgimbal_pooler::topology::{
-            Lsn, NodeId, NodeSpec, Options, Remembered, Report, Role, SystemId, TimelineId,
-            Topology,
+            Lsn, NodeId, NodeSpec, Options, Placement, Remembered, Report, Role, SystemId,
+            TimelineId, Topology,
         };
 
         let now = Instant::now();
@@ -108,6 +108,7 @@ impl ClusterStatus {
             host: Host::Tcp(format!("{name}.test")),
             port: 5432,
             candidate: true,
+            placement: Placement::default(),
         };
         let options = Options {
             probe_interval: Duration::from_secs(1),

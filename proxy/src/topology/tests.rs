@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use pgimbal_config::{ChannelBinding, Host, ServerTls, TcpConfig};
 use pgimbal_pooler::topology::{
-    HoldReason, NodeId, NodeSpec, NodeState, Options, ProbeFailure, Writes,
+    HoldReason, NodeId, NodeSpec, NodeState, Options, Placement, ProbeFailure, ProbeScope, Writes,
 };
 use pgimbal_tests::fake_server::{FakeServer, ServerSide};
 use pgimbal_wire::encode::{
@@ -76,6 +76,7 @@ impl FakeNode {
             host: Host::Tcp("127.0.0.1".into()),
             port: self.server.port,
             candidate: true,
+            placement: Placement::default(),
         }
     }
 }
@@ -162,7 +163,9 @@ impl Asker {
     async fn ask(&self) {
         let NodeSource::Listed(nodes) = &self.spec.source else { panic!("it is listed") };
         let target = self.spec.target(&nodes[0].host, nodes[0].port);
-        let question = Question { target, limit: self.spec.probe_timeout, sent_at: Instant::now() };
+        let (limit, sent_at) = (self.spec.probe_timeout, Instant::now());
+        let scope = ProbeScope::Everything;
+        let question = Question { target, limit, sent_at, scope };
         self.questions.send(question).await.expect("a prober");
     }
 

@@ -205,13 +205,15 @@ impl Watcher {
 
     /// Asks every node that is due, each through its own prober.
     fn ask(&mut self) {
-        while let Some(ProbeOrder { node, sent_at }) = self.topology.poll_probe(Instant::now()) {
+        while let Some(order) = self.topology.poll_probe(Instant::now()) {
+            let ProbeOrder { node, sent_at, scope } = order;
             let view = self.topology.view();
             let Some(place) = view.node(node) else { continue };
             let question = Question {
                 target: self.spec.target(&place.host, place.port),
                 limit: self.spec.probe_timeout,
                 sent_at,
+                scope,
             };
             let index = node.index();
             if self.probers.len() <= index {

@@ -41,7 +41,9 @@ impl Need {
                 };
                 Self::Until(session.writing().last().max(by_any))
             }
-            ReadConsistency::Strong => Self::Until(Some(arrived)),
+            ReadConsistency::Strong => {
+                Self::Until(Some(session.writing().read_since().unwrap_or(arrived)))
+            }
             ReadConsistency::Bounded => {
                 let since = config.read_max_staleness.and_then(|time| arrived.checked_sub(time));
                 match config.read_max_staleness_bytes {

@@ -8,7 +8,7 @@ use crate::action::Action;
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId};
 use crate::pool::{Place, Pool, checkout, dial, queue};
-use crate::topology::View;
+use crate::topology::{NodeState, NodeView, View};
 
 /// A cluster has changed. Server connections that lead where they should not are cut before another
 /// byte is forwarded; who waits is served, sent elsewhere or refused.
@@ -24,6 +24,9 @@ pub(crate) fn set_view(core: &mut Core, name: &str, view: Arc<View>, now: Instan
         if compares_others(core, pool, &before) {
             queue::send_elsewhere(core, pool);
         }
+        if has_come_back(core, pool, &before) {
+            core.pools[pool].turns_mut().start_slowly(now);
+        }
         follow(core, pool, now);
     }
 }
@@ -37,6 +40,19 @@ fn compares_others(core: &Core, pool: PoolId, before: &View) -> bool {
     };
     let known = before.node(node).and_then(|node| node.freshness.as_ref());
     known.is_some() && known != cluster.node(node).and_then(|node| node.freshness.as_ref())
+}
+
+/// Whether a pool's node may be read from, and could not be in the view `before`.
+fn has_come_back(core: &Core, pool: PoolId, before: &View) -> bool {
+    let pool = &core.pools[pool];
+    let (Place::Node(node), Some(cluster)) = (pool.place(), core.clusters.of(pool)) else {
+        return false;
+    };
+    let state = |node: Option<&NodeView>| node.map(|node| node.state);
+    // Nothing was known of any node at first.
+    let first = before.nodes.is_empty() || state(before.node(node)) == Some(NodeState::Unknown);
+    let is_new = state(before.node(node)) != Some(NodeState::Replica);
+    !first && is_new && state(cluster.node(node)) == Some(NodeState::Replica)
 }
 
 /// Stamps or cuts the server connections of a cluster.
@@ -75,7 +91,7 @@ fn follow(core: &mut Core, id: PoolId, now: Instant) {
     match core.clusters.gate(&core.pools[id]) {
         Gate::Open => {
             let pool = &mut core.pools[id];
-            pool.leave_out(None);
+            pool.let_in(now);
             pool.shared().forget_failure();
             checkout::serve_waiters(core, id, now);
             dial::dial_if_wanted(core, id, now);

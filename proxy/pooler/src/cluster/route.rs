@@ -19,7 +19,7 @@ use crate::session::routing::{Chosen, ChosenBy, Routing};
 use crate::session::writing::Wrote;
 use crate::sql::{Access, Classified, Form, Operand};
 use crate::tables::Tables;
-use crate::topology::{NodeId, NodeState};
+use crate::topology::{NodeId, NodeState, Placement};
 
 /// The name of the setting with which a session chooses where its transactions go: `primary`,
 /// `replica` or `auto`, in any case; the empty text stands for what its pool says. PostgreSQL takes
@@ -185,7 +185,7 @@ pub(crate) fn pool_of_login(
 /// A server connection to a node has failed: its pool is left out until the prober has looked.
 pub(crate) fn leave_out(pool: &mut Pool, now: Instant) {
     if matches!(pool.place(), Place::Node(_)) {
-        pool.leave_out(Some(now + LEFT_OUT));
+        pool.leave_out(now + LEFT_OUT);
     }
 }
 
@@ -195,8 +195,25 @@ pub(crate) fn route_of(session: &Session, pool: &Pool, tables: &Tables) -> Route
     chosen.and_then(route_named).unwrap_or(pool.config().route)
 }
 
-/// The pool of a replica that serves `need`: the one with the fewest clients on it; of equals the
-/// one whose turn it is.
+/// A session of `home` is served by the pool of a replica: the replica has its turn.
+pub(crate) fn count_turn(
+    pools: &mut Pools,
+    clusters: &Clusters,
+    home: PoolId,
+    replica: PoolId,
+    now: Instant,
+) {
+    if home == replica {
+        return;
+    }
+    let weight = placement(&pools[replica], clusters).map_or(1, |placement| placement.weight);
+    let least = pools[home].least_spent();
+    let spent = pools[replica].turns_mut().take(least, weight, now);
+    pools[home].set_least_spent(spent);
+}
+
+/// The pool of a replica that serves `need`: in pgimbal's own zone rather than in others, with the
+/// fewest clients on it by its weight; of equals the one whose turn it is.
 pub(crate) fn best_replica(
     pools: &Pools,
     clusters: &Clusters,
@@ -206,10 +223,25 @@ pub(crate) fn best_replica(
 ) -> Option<PoolId> {
     let home = &pools[home];
     let cluster = clusters.of(home)?;
+    let own_zone = home.config().zone.as_deref();
+    let rank = |pool: &Pool| {
+        let placement = placement(pool, clusters);
+        let zone = placement.and_then(|placement| placement.zone.as_deref());
+        let is_elsewhere = own_zone.is_some() && zone != own_zone;
+        let cost = pool.turns().cost(placement.map_or(1, |placement| placement.weight), now);
+        let load = u64::from(pool.outstanding()).saturating_mul(cost);
+        (is_elsewhere, load, pool.turns().spent(home.least_spent()))
+    };
     home.replicas_in_turn()
         .filter(|(node, pool)| cluster.serves(*node, need) && pools[*pool].may_be_chosen(now))
-        .min_by_key(|(_, pool)| pools[*pool].outstanding())
+        .min_by_key(|(_, pool)| rank(&pools[*pool]))
         .map(|(_, pool)| pool)
+}
+
+/// The share and the zone of the node that a pool leads to; `None` unless it leads to one.
+fn placement<'a>(pool: &Pool, clusters: &'a Clusters) -> Option<&'a Placement> {
+    let Place::Node(node) = pool.place() else { return None };
+    clusters.of(pool)?.node(node).map(|node| &node.placement)
 }
 
 /// A replica pool to wait for, while a node has not answered yet.

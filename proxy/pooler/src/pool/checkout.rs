@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Waiter, dial, fair_share, queue};
 use crate::action::Action;
 use crate::cluster::route::{self, Request};
-use crate::cluster::{Gate, consistency, hold};
+use crate::cluster::{Gate, consistency, hold, readers};
 use crate::core::Core;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::server::ServerState;
@@ -41,7 +41,11 @@ pub(crate) fn checkout(core: &mut Core, id: SessionId, now: Instant) -> Checkout
         | Link::Cleaning(server) => return Checkout::Linked(server),
     }
     let request = Request::of(session, &core.pools[session.pool()], &core.tables, now);
-    match find(core, session.pool(), request, now) {
+    let home = session.pool();
+    if readers::await_replica(core, id, request, now) {
+        return Checkout::Waiting;
+    }
+    match find(core, home, request, now) {
         Ok(Found::Server(server)) => {
             link(core, id, server, Duration::ZERO, now);
             Checkout::Linked(server)
@@ -192,5 +196,7 @@ fn link(core: &mut Core, session: SessionId, server: ServerId, waited: Duration,
         }
         server.link_to(session.id(), waited, now);
         core.pools[server.pool()].stats_mut().waits.record(waited);
+        let (home, serving) = (session.pool(), server.pool());
+        route::count_turn(&mut core.pools, &core.clusters, home, serving, now);
     }
 }

@@ -15,7 +15,7 @@ use super::pools::Pools;
 use super::{Pool, Reserve, dial, fair_share, queue, retire, yielding};
 use crate::action::{Action, Actions};
 use crate::cancel::request;
-use crate::cluster::{hold, route};
+use crate::cluster::{hold, readers, route};
 use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
@@ -56,6 +56,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Does what is due at `now`. Server connections are looked over every [`QUIET_TICK`] only.
 pub(crate) fn tick(core: &mut Core, now: Instant) {
+    readers::wake_readers(core, now);
     for id in core.pools.ids() {
         if core.pools[id].has_anybody_waiting() {
             help_waiters(core, id, now);
@@ -78,8 +79,9 @@ pub(crate) fn tick(core: &mut Core, now: Instant) {
 }
 
 /// How long until the next tick is due.
-pub(crate) fn pause(pools: &Pools) -> Duration {
-    if pools.iter().any(|pool| !pool.place_waiters().is_empty()) {
+pub(crate) fn pause(core: &Core) -> Duration {
+    let pools = &core.pools;
+    if core.clusters.have_readers() || pools.iter().any(|pool| !pool.place_waiters().is_empty()) {
         return WAITING_TICK;
     }
     let mut pause = QUIET_TICK;

@@ -17,12 +17,29 @@ pub(crate) enum Wrote {
 pub(crate) struct Writing {
     last: Option<Instant>,
     wrote: Wrote,
+    /// When the read has come that waits for a fresh replica; `None` if none does.
+    read_since: Option<Instant>,
 }
 
 impl Writing {
     /// When the last write ended, or what may have been one; `None` before the first.
     pub(crate) const fn last(self) -> Option<Instant> {
         self.last
+    }
+
+    /// When the read has come that waits for a fresh replica; `None` if none does.
+    pub(crate) const fn read_since(self) -> Option<Instant> {
+        self.read_since
+    }
+
+    /// A read that has come then waits for a fresh replica.
+    pub(crate) const fn begin_read(&mut self, since: Instant) {
+        self.read_since = Some(since);
+    }
+
+    /// No read waits any more.
+    pub(crate) const fn end_read(&mut self) {
+        self.read_since = None;
     }
 
     /// Something ends at `now` that the session has sent to a primary. Returns whether it may have

@@ -146,7 +146,7 @@ impl Topology {
     /// The probe counts as started, and its result must be given ([`Self::handle_report`],
     /// [`Self::handle_failure`]): the node is not probed again before.
     pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeOrder> {
-        probes::poll(&mut self.state.nodes, now)
+        probes::poll(&mut self.state, now)
     }
 
     /// Returns when [`Self::poll_probe`] next returns a node, unless something happens before: a

@@ -11,7 +11,7 @@ use super::lag::Samples;
 use super::position::{Lsn, TimelineId};
 use super::report::{ProbeFailure, Report, Role};
 use super::schedule::Schedule;
-use super::view::{Epoch, NodeId, NodeState, NodeView};
+use super::view::{Epoch, NodeId, NodeState, NodeView, Placement};
 
 /// A node as the configuration, or the cluster's DNS name, lists it. Name, host and port together
 /// say which node it is.
@@ -25,6 +25,8 @@ pub struct NodeSpec {
     pub port: u16,
     /// Whether writes may go to the node when it is a primary (`candidate` in the configuration).
     pub candidate: bool,
+    /// Its share of the reads, and where it stands.
+    pub placement: Placement,
 }
 
 /// A node at one moment, as the console (SHOW NODES) and the metrics show it.
@@ -50,6 +52,9 @@ pub struct NodeDetail {
     /// The age of the oldest known position of the primary that a standby has not replayed; zero if
     /// it has replayed all, `None` as in [`Self::lag_bytes`].
     pub lag: Option<Duration>,
+    /// How long ago the moment was up to which a standby shows every write that was acknowledged;
+    /// `None` for a primary, and where it has replayed no known position.
+    pub fresh: Option<Duration>,
     /// What the node is taken for, as in the view of the same moment.
     pub state: NodeState,
     /// How long ago the node's last report was received; `None` before the first.
@@ -114,6 +119,8 @@ pub(super) struct Node {
     /// The operator has adopted another node's history, which this one has not joined yet.
     rejected: bool,
     schedule: Schedule,
+    /// When it was last asked everything.
+    asked_at: Option<Instant>,
     /// How fresh it is as a replica; `None` while that cannot be known.
     compared: Option<Compared>,
     state: NodeState,
@@ -132,6 +139,7 @@ impl Node {
             outdated: false,
             rejected,
             schedule: Schedule::new(now),
+            asked_at: None,
             compared: None,
             state: NodeState::Unknown,
             why: String::new(),
@@ -168,6 +176,7 @@ impl Node {
             return (!was_removed).then(|| Event::Removed { node: self.name() });
         };
         self.spec.candidate = spec.candidate;
+        self.spec.placement = spec.placement.clone();
         was_removed.then(|| {
             self.health = Health::Unknown;
             self.schedule = Schedule::new(now);
@@ -345,6 +354,17 @@ impl Node {
         self.schedule.due().filter(|_| !self.removed)
     }
 
+    /// Whether it was asked everything within `interval`, and its last report is valid.
+    pub(super) fn is_known_since(&self, now: Instant, interval: Duration) -> bool {
+        let is_recent = |asked: Instant| now.saturating_duration_since(asked) < interval;
+        self.asked_at.is_some_and(is_recent) && self.current().is_some()
+    }
+
+    /// It is asked everything now.
+    pub(super) const fn note_asked(&mut self, now: Instant) {
+        self.asked_at = Some(now);
+    }
+
     /// Its probes.
     pub(super) const fn schedule_mut(&mut self) -> &mut Schedule {
         &mut self.schedule
@@ -362,6 +382,7 @@ impl Node {
             state: self.state,
             epoch: self.epoch(id),
             candidate: self.spec.candidate,
+            placement: self.spec.placement.clone(),
             freshness: self.freshness().cloned(),
         }
     }
@@ -386,6 +407,10 @@ impl Node {
             lsn: report.map(|report| report.position()),
             lag_bytes: replay.and_then(|replay| samples.bytes_behind(replay)),
             lag: replay.and_then(|replay| samples.time_behind(replay, now)),
+            fresh: self
+                .freshness()
+                .and_then(Freshness::until)
+                .map(|until| now.saturating_duration_since(until)),
             state: self.state,
             last_probe: self.last_report.as_ref().map(age),
             why: self.why.clone(),

@@ -30,14 +30,36 @@ pub struct ProbeOrder {
     pub node: NodeId,
     /// The time of the order, to be given back with the report: the answer is not older than this.
     pub sent_at: Instant,
+    /// What must be asked.
+    pub scope: ProbeScope,
+}
+
+/// What a probe must ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeScope {
+    /// Everything that a [`Report`] has.
+    Everything,
+    /// The positions in the write-ahead log, and whether the role or the timeline has changed: the
+    /// rest may be what the server has reported before, if it has done so on the same connection
+    /// and nothing has changed.
+    Position,
 }
 
 /// The next node whose probe is due by `now`, which counts as started.
-pub(super) fn poll(nodes: &mut Nodes, now: Instant) -> Option<ProbeOrder> {
+pub(super) fn poll(state: &mut State, now: Instant) -> Option<ProbeOrder> {
     let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-    let (id, node) = nodes.iter_mut().find(|(_, node)| is_due(node.due()))?;
+    let id = state.nodes.iter().find(|(_, node)| is_due(node.due())).map(|(id, _)| id)?;
+    let is_sampled = state.sampling.interval(&state.nodes, state.epoch, id, now).is_some();
+    let node = state.nodes.get_mut(id)?;
     node.schedule_mut().start(now);
-    Some(ProbeOrder { node: id, sent_at: now })
+    let scope = match is_sampled && node.is_known_since(now, state.options.probe_interval) {
+        true => ProbeScope::Position,
+        false => {
+            node.note_asked(now);
+            ProbeScope::Everything
+        }
+    };
+    Some(ProbeOrder { node: id, sent_at: now, scope })
 }
 
 /// When the next probe is due; `None` while all listed nodes have one under way.

@@ -148,9 +148,27 @@ pub struct NodeView {
     pub epoch: Option<Epoch>,
     /// Whether writes may go to the node when it is a primary (`candidate` in the configuration).
     pub candidate: bool,
+    /// Its share of the reads, and where it stands.
+    pub placement: Placement,
     /// How fresh the node is; `None` for one that is no standby on the primary's timeline, and
     /// until a primary on that timeline has been seen.
     pub freshness: Option<Freshness>,
+}
+
+/// A node's share of the reads, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Its share beside the other replicas' weights, at least 1 (`weight` in the configuration).
+    pub weight: u32,
+    /// The zone that it stands in (`zone` in the configuration); `None` for none.
+    pub zone: Option<Box<str>>,
+}
+
+impl Default for Placement {
+    /// A weight of 1, in no zone.
+    fn default() -> Self {
+        Self { weight: 1, zone: None }
+    }
 }
 
 /// What a node is taken for, by its last probes and by what other nodes have reported.

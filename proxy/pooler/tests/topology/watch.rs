@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use pgimbal_config::Host;
 use pgimbal_pooler::topology::{
-    Event, NodeId, NodeSpec, NodeState, Options, ProbeFailure, ProbeHint, Remembered, Report,
-    SystemId, TimelineId, Topology, Writes,
+    Event, NodeId, NodeSpec, NodeState, Options, Placement, ProbeFailure, ProbeHint, Remembered,
+    Report, SystemId, TimelineId, Topology, Writes,
 };
 
 use crate::random::Random;
@@ -54,6 +54,7 @@ pub(crate) fn spec(index: usize) -> NodeSpec {
         host: Host::Tcp(format!("n{index}.test")),
         port: 5432,
         candidate: true,
+        placement: Placement::default(),
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) const NODES: &[Column] = &[
     text("state"),
     int("last_probe_ms"),
     text("why"),
+    int("fresh_ms"),
 ];
 
 pub(super) const FAILOVERS: &[Column] = &[
@@ -62,6 +63,7 @@ fn node_row(cluster: &ClusterStatus, node: &NodeStatus) -> Row {
         detail.state.word().into(),
         detail.last_probe.map_or(Cell::Null, millis),
         why(cluster, node).into(),
+        detail.fresh.map_or(Cell::Null, millis),
     ]
 }
 
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(quarantined[..3], ["main", "a", "a.test:5432"]);
         assert_eq!(quarantined[9], "quarantined");
         assert!(quarantined[11].contains("pg_rewind"), "{quarantined:?}");
-        let primary = ["primary", "2", "0/3000100", "-", "-", "7000.2", "primary", "20", ""];
+        let primary = ["primary", "2", "0/3000100", "-", "-", "7000.2", "primary", "20", "", "-"];
         assert_eq!(rows[1][3..], primary);
         assert_eq!(rows[2][3..10], ["replica", "2", "0/3000000", "256", "20", "7000.2", "replica"]);
         assert_eq!(rows[2][11], "the prober's role has no pg_monitor");

@@ -80,7 +80,7 @@ fn options(config: &Config) -> Vec<(String, String)> {
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<20> {
+fn process(config: &Config) -> Options<21> {
     let (listen, page) = (&config.listen, &config.http.access);
     // Whether there is one is all that may be known of it.
     let hidden = |token: &Option<Secret>| token.as_ref().map_or("", |_| "***").to_owned();
@@ -105,6 +105,7 @@ fn process(config: &Config) -> Options<20> {
         ("drain_delay", span(config.drain_delay)),
         ("shutdown_grace", span(config.shutdown_grace)),
         ("max_replicas", config.max_replicas.to_string()),
+        ("zone", config.zone.clone().unwrap_or_default()),
     ]
 }
 

@@ -12,6 +12,7 @@ use crate::topology::{ClusterStatus, Counts, NodeStatus};
 pub(super) fn record(clusters: &[ClusterStatus]) {
     nodes(clusters);
     lag(clusters);
+    staleness(clusters);
     writable(clusters);
     failovers(clusters);
 }
@@ -76,6 +77,18 @@ fn lag(clusters: &[ClusterStatus]) {
     for (cluster, node) in listed(clusters) {
         if let Some(behind) = node.detail.lag {
             seconds.sample(labels(cluster, node), behind.as_secs_f64());
+        }
+    }
+}
+
+fn staleness(clusters: &[ClusterStatus]) {
+    let seconds = Gauges::described(
+        "pgimbal_node_staleness_seconds",
+        "Age of the moment up to which a standby shows every write that was acknowledged.",
+    );
+    for (cluster, node) in listed(clusters) {
+        if let Some(age) = node.detail.fresh {
+            seconds.sample(labels(cluster, node), age.as_secs_f64());
         }
     }
 }

@@ -82,6 +82,39 @@ fn anything_else_is_no_answer() {
     assert_eq!(parse_row(&null[5..]), None);
 }
 
+#[test]
+fn a_position_is_that_of_the_server_that_was_known_before() {
+    let position = |known: &ProbeReply, place: &str| {
+        let mut out = Vec::new();
+        text_row(&mut out, &[Some(place)]);
+        parse_position(&out[5..], known)
+    };
+    let primary = parse_row(&row(PRIMARY)).expect("a primary's answer");
+    let standby = parse_row(&row(STANDBY)).expect("a standby's answer");
+    let later = position(&primary, "primary 16/3004018 16/3003000").flatten().expect("the same");
+    assert_eq!(
+        later.report.role,
+        Role::Primary { insert: Lsn(0x16_0300_4000), flush: Lsn(0x16_0300_3000) }
+    );
+    assert_eq!(Report { role: primary.report.role, ..later.report }, primary.report);
+    for received in ["31", "30", "0"] {
+        let later = position(&standby, &format!("standby {received} 16/3004018")).flatten();
+        let later = later.expect("the same");
+        let replay = Lsn(0x16_0300_4018);
+        assert_eq!(later.report.role, Role::Standby { replay, paused: false });
+        assert_eq!(later.report.timeline, TimelineId(31));
+    }
+    // Another role, or another timeline.
+    assert_eq!(position(&primary, "standby 31 16/3004018"), Some(None));
+    assert_eq!(position(&standby, "primary 16/3004018 16/3003000"), Some(None));
+    assert_eq!(position(&standby, "standby 32 16/3004018"), Some(None));
+    for place in ["", "primary", "primary 1/1", "standby x 1/1", "standby 31 x", "leader 1 1"] {
+        assert_eq!(position(&standby, place), None, "{place}");
+        let told = position(&primary, place);
+        assert!(told.is_none() || told == Some(None), "{place}");
+    }
+}
+
 /// Answers each question with the next of `answers`.
 async fn asked(answers: Vec<Vec<u8>>) -> Result<Report, ProbeFault> {
     let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");

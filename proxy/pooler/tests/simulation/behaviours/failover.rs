@@ -6,7 +6,8 @@ use std::time::Duration;
 use pgimbal_config::{ClusterConfig, Host, ReplicaFallback, ResolvedCluster, Route};
 use pgimbal_pooler::session::Link;
 use pgimbal_pooler::topology::{
-    Epoch, HoldReason, NodeId, NodeState, NodeView, ProbeHint, SystemId, TimelineId, View, Writes,
+    Epoch, HoldReason, NodeId, NodeState, NodeView, Placement, ProbeHint, SystemId, TimelineId,
+    View, Writes,
 };
 
 use super::{prepare_and_run, segment};
@@ -32,6 +33,7 @@ pub(super) fn view(version: u64, primary: Option<usize>, states: [NodeState; 2])
         state: states[index],
         epoch: (states[index] != NodeState::Unknown).then(|| epoch(index)),
         candidate: true,
+        placement: Placement::default(),
         freshness: None,
     };
     let writes = match primary {

@@ -9,8 +9,8 @@ use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::pool::shared::{SharedCluster, SharedPool};
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::topology::{
-    Epoch, HoldReason, Lsn, NodeId, NodeState, NodeView, Report, Role, SystemId, TimelineId, View,
-    Writes,
+    Epoch, HoldReason, Lsn, NodeId, NodeState, NodeView, Placement, Report, Role, SystemId,
+    TimelineId, View, Writes,
 };
 
 use super::{PeerStage, World, resolved};
@@ -77,6 +77,7 @@ impl World {
             },
             epoch: Some(epoch(index)),
             candidate: true,
+            placement: Placement::default(),
             freshness: None,
         };
         let writes = match vacant {

@@ -62,6 +62,7 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         login: ServerPassword::Role("user".into()),
         cluster: shape.cluster.clone(),
         route: Route::Primary,
+        zone: None,
         read_consistency: ReadConsistency::Session,
         read_max_staleness: None,
         read_max_staleness_bytes: None,
