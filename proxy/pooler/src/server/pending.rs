@@ -189,6 +189,9 @@ pub enum OwnQuery {
     /// Asks the server for the two facts about its database. After an error both count as true for
     /// 60 s.
     Facts,
+    /// Listens to the channels that a shared connection carries for the session, so that code and
+    /// queries about them find what PostgreSQL would show. An error changes nothing.
+    Listen,
     /// Deallocates all prepared statements (DEALLOCATE ALL), because what the proxy believes of
     /// them is wrong.
     Deallocate,

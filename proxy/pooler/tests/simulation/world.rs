@@ -105,6 +105,8 @@ enum Later {
     Dialed(usize),
     Ended(usize),
     Wake(usize, SessionId),
+    /// The task of a server connection that listens runs.
+    Drive(usize),
     /// A cancel request on its way, and for which client it was made.
     Cancel {
         peer: usize,
