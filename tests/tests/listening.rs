@@ -1,6 +1,9 @@
 //! LISTEN over a connection that the clients of a pool share (`listen_mode`): statement 33.
 
+use std::process::Command;
+
 use pgimbal_tests::http::metric;
+use pgimbal_tests::library::{converse, node, python};
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Pgimbal, Pipeline, Postgres, WireClient};
@@ -8,7 +11,6 @@ use pgimbal_tests::{Pgimbal, Pipeline, Postgres, WireClient};
 const CHANNELS: &str = "select coalesce(string_agg(c, ',' order by c), '') \
                         from pg_listening_channels() c";
 
-/// The backends of PostgreSQL that listen to `channel`, by what they answer to a notification.
 fn start() -> (Postgres, Pgimbal) {
     start_with(|config| config)
 }
@@ -337,4 +339,30 @@ fn listening_and_unlistening_at_once_loses_nothing() {
             client.read_reply().no_error();
         }
     }
+}
+
+/// Runs a program of other people's on a pool of 5 whose clients share a connection to listen.
+fn converses(command: Command) {
+    let pg = Postgres::start();
+    pg.run("grant all on schema public to scram");
+    let config = Config::before(&pg).set("pool_size", 5).set("listen_mode", "\"share\"");
+    let proxy = config.set("auth_type", "\"scram-sha-256\"").start();
+    let _ = converse(command, "pgimbal", proxy.port, |_| {});
+    assert!(metric(&proxy.metrics(), "pgimbal_notifications_total", &[]) > Some(0.0));
+    assert!(pg.backends() <= 6, "{} connections", pg.backends());
+}
+
+#[test]
+fn psycopg_and_asyncpg_listen() {
+    converses(python("listening.py"));
+}
+
+#[test]
+fn node_postgres_listens() {
+    converses(node("listening.js"));
+}
+
+#[test]
+fn procrastinate_runs_its_jobs_on_a_pool_of_5() {
+    converses(python("with_procrastinate.py"));
 }

@@ -84,6 +84,11 @@ impl Actions {
         self.list.push(Action::Wake(session));
     }
 
+    /// Has the task of a connection that listens run, if one is given.
+    pub(crate) fn extend_drive(&mut self, server: Option<ServerId>) {
+        self.list.extend(server.map(Action::Drive));
+    }
+
     /// Asks the prober of a pool's cluster for a look; nothing for a pool outside of a cluster.
     pub(crate) fn probe_hint(&mut self, pool: &Pool, hint: ProbeHint) {
         if let Some(cluster) = pool.cluster() {

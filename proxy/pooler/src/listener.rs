@@ -5,6 +5,7 @@
 //! it unlistens. While it is lost, the channels stay, and the next connection begins with them.
 
 pub mod steps;
+mod successor;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use hashbrown::HashMap;
 use pgimbal_config::Backoff;
 use pgimbal_wire::encode;
 
+use self::successor::{Overdue, Successor};
 use crate::ids::{ServerId, SessionId};
 use crate::session::channels::Channel;
 
@@ -37,6 +39,10 @@ pub(crate) struct Listener {
     /// The sessions that wait for their channels, longest first.
     requests: VecDeque<Request>,
     line: Line,
+    /// The connection that takes over from it; `None` mostly.
+    successor: Option<Successor>,
+    /// What that runs first.
+    first_of_successor: Box<[u8]>,
     /// The pause after connections that have not lasted, and its end.
     backoff: Backoff,
     retry_at: Option<Instant>,
@@ -90,6 +96,8 @@ struct OpenLine {
     out: Vec<u8>,
     /// The query that is not answered yet.
     in_flight: Option<Batch>,
+    /// Answers that come before that one's, to what it ran while it took over.
+    skips: u8,
 }
 
 /// A query that listens to channels and unlistens others, in one transaction.
@@ -107,6 +115,16 @@ enum Answered {
     Refused,
 }
 
+/// What a notification means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// Those who listen to its channel are told.
+    Told,
+    Nothing,
+    /// With it one connection takes over from the other.
+    TakeOver,
+}
+
 impl Default for Listener {
     fn default() -> Self {
         Self {
@@ -114,6 +132,8 @@ impl Default for Listener {
             changed: Vec::new(),
             requests: VecDeque::new(),
             line: Line::None,
+            successor: None,
+            first_of_successor: Box::default(),
             backoff: Backoff::new(FIRST_PAUSE),
             retry_at: None,
             unused_since: None,
@@ -230,7 +250,7 @@ impl Listener {
     /// pause is over.
     fn wants_line(&self, now: Instant) -> bool {
         matches!(self.line, Line::None)
-            && self.retry_at.is_none_or(|at| at <= now)
+            && self.may_retry(now)
             && self.channels.values().any(|entry| !entry.sessions.is_empty())
     }
 
@@ -257,7 +277,7 @@ impl Listener {
             encode::query(&mut out, first);
             in_flight = Some(Batch::default());
         }
-        self.line = Line::Open(OpenLine { id, since: now, out, in_flight });
+        self.line = Line::Open(OpenLine { id, since: now, out, in_flight, skips: 0 });
     }
 
     /// The connection is gone, or was not opened: the next one listens to everything. Returns
@@ -274,6 +294,7 @@ impl Listener {
                 None
             }
         };
+        self.successor = None;
         self.channels.retain(|_, entry| !entry.sessions.is_empty());
         self.changed.clear();
         for (channel, entry) in &mut self.channels {
@@ -283,11 +304,117 @@ impl Listener {
         since.is_some()
     }
 
+    /// The connection that takes over, or is being opened for that.
+    fn successor(&self) -> Option<ServerId> {
+        self.successor.as_ref().map(Successor::id)
+    }
+
+    /// A connection is being opened that is to take over.
+    fn begin_succession(&mut self, id: ServerId, now: Instant) {
+        self.successor = Some(Successor::dialing(id, now));
+    }
+
+    /// Whether this connection is to take over and is being opened.
+    fn awaits_successor(&self, id: ServerId) -> bool {
+        self.successor.as_ref().is_some_and(|next| next.id() == id && next.is_dialing())
+    }
+
+    /// The connection that takes over is open.
+    fn successor_opened(&mut self, process_id: u32, first: &[u8], now: Instant) {
+        if let Some(next) = &mut self.successor {
+            next.opened(process_id, now);
+        }
+        self.first_of_successor = first.into();
+        self.go_on_with_succession();
+    }
+
+    /// The connection that takes over listens to what the other one does, once nothing is on its
+    /// way there. Returns it if something is to be written to it.
+    fn go_on_with_succession(&mut self) -> Option<ServerId> {
+        let next = self.successor.as_mut()?;
+        if matches!(&self.line, Line::Open(open) if open.in_flight.is_none()) {
+            let listened = |(channel, entry): (&'_ Channel, &Entry)| {
+                (entry.on_server == OnServer::Yes).then(|| Rc::clone(channel))
+            };
+            let channels: Vec<Channel> = self.channels.iter().filter_map(listened).collect();
+            next.join(&self.first_of_successor, channels.iter());
+        }
+        next.has_output().then_some(next.id())
+    }
+
+    /// The connection that takes over has answered. Returns the other one if something is to be
+    /// written to that.
+    fn successor_answered(&mut self) -> Option<ServerId> {
+        let text = self.successor.as_mut()?.answered()?;
+        let Line::Open(open) = &mut self.line else { return None };
+        encode::query(&mut open.out, &text);
+        open.in_flight = Some(Batch::default());
+        Some(open.id)
+    }
+
+    /// The connection that was to take over is gone, or too slow.
+    fn end_succession(&mut self, now: Instant) {
+        self.successor = None;
+        self.retry_at = Some(now + self.backoff.grow(LONGEST_PAUSE));
+    }
+
+    /// What the notification of a channel means that has come on this connection.
+    fn meaning(&mut self, id: ServerId, name: &[u8]) -> Meaning {
+        let is_old = self.server() == Some(id);
+        let Some(next) = &mut self.successor else {
+            return if is_old { Meaning::Told } else { Meaning::Nothing };
+        };
+        let takes_over = match (is_old, next.is_mark(name)) {
+            (true, false) if next.lets_old_tell() => return Meaning::Told,
+            (_, false) => false,
+            (true, true) => next.old_sees_mark(),
+            (false, true) => next.sees_mark(),
+        };
+        if takes_over { Meaning::TakeOver } else { Meaning::Nothing }
+    }
+
+    /// Whether what comes on this connection waits until it has taken over.
+    fn is_ahead(&self, id: ServerId) -> bool {
+        self.successor.as_ref().is_some_and(|next| next.id() == id && next.waits())
+    }
+
+    /// Whether the connection that is to take over takes too long.
+    fn overdue(&self, now: Instant) -> Overdue {
+        self.successor.as_ref().map_or(Overdue::No, |next| next.overdue(now))
+    }
+
+    /// Whether no pause lasts after a connection that has not lasted.
+    fn may_retry(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// A query of the connection that is to be replaced is answered. Returns the other one if
+    /// something is to be written to that.
+    fn old_answered(&mut self) -> Option<ServerId> {
+        let next = self.successor.as_mut()?;
+        let marks = next.old_answered();
+        let id = next.id();
+        let joins = self.go_on_with_succession();
+        if marks { Some(id) } else { joins }
+    }
+
+    /// One connection takes over from the other, which is returned.
+    fn take_over(&mut self, now: Instant) -> Option<ServerId> {
+        let mut next = self.successor.take()?;
+        let old = self.server();
+        let mut out = next.take_output();
+        encode::query(&mut out, &next.last_query());
+        let (in_flight, skips) = (Some(Batch::default()), next.unanswered());
+        self.line = Line::Open(OpenLine { id: next.id(), since: now, out, in_flight, skips });
+        old
+    }
+
     /// Makes the next query, if one is due and none is on its way. Returns the connection if there
     /// is something to be written to it.
     fn pump(&mut self) -> Option<ServerId> {
+        let is_held = self.successor.as_ref().is_some_and(Successor::holds_queries);
         let Line::Open(open) = &mut self.line else { return None };
-        if open.in_flight.is_none() && !self.changed.is_empty() {
+        if open.in_flight.is_none() && !self.changed.is_empty() && !is_held {
             let (mut batch, mut text) = (Batch::default(), Vec::new());
             let at_once = self.changed.len().min(CHANNELS_AT_ONCE);
             for channel in self.changed.drain(..at_once) {
@@ -315,6 +442,17 @@ impl Listener {
         (!open.out.is_empty()).then_some(open.id)
     }
 
+    /// Takes what is to be written to one of the connections.
+    fn take_output_of(&mut self, id: ServerId) -> Vec<u8> {
+        if self.server() == Some(id) {
+            self.pump();
+            return self.take_output();
+        }
+        self.go_on_with_succession();
+        let next = self.successor.as_mut().filter(|next| next.id() == id);
+        next.map_or_else(Vec::new, Successor::take_output)
+    }
+
     /// Takes what is to be written to the connection.
     fn take_output(&mut self) -> Vec<u8> {
         match &mut self.line {
@@ -333,6 +471,10 @@ impl Listener {
     /// The query that was on its way is answered; `None` if none was.
     fn answered(&mut self) -> Option<Answered> {
         let Line::Open(open) = &mut self.line else { return None };
+        if open.skips > 0 {
+            open.skips -= 1;
+            return Some(Answered::Done);
+        }
         let batch = open.in_flight.take()?;
         let (listened, unlistened) = match batch.has_failed {
             true => (OnServer::No, OnServer::Yes),

@@ -589,7 +589,6 @@ impl Session {
     pub(crate) fn on_transaction_end(&mut self) {
         self.local = LocalSettings::Known;
         self.portals.clear();
-        self.channels.on_transaction_end();
         // What a question has not been answered about is asked about again.
         if self.raised.is_empty() && !self.pin.has(PinReason::Unknown) {
             self.custom.clear();

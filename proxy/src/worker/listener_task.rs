@@ -49,58 +49,65 @@ fn take_turn(state: &mut State, id: ServerId, cx: &mut Context<'_>) -> Poll<()> 
     let Some(io) = state.servers.get(id) else { return Poll::Ready(()) };
     io.set_task(cx.waker());
     let now = Instant::now();
-    if process(state, id, now, cx, &[]).is_none() {
-        return lose(state, id, now);
-    }
+    let mut buffer = state.idle_buffer.lend();
+    // What waits from before goes first.
+    let mut read = Poll::Ready(Ok(Some(io.held(&mut buffer))));
+    let mut over = Outcome::Reads;
     for _ in 0..BUFFERS_PER_TURN {
-        if state.servers.flush(id, &mut state.free, cx).is_err() {
-            return lose(state, id, now);
-        }
-        let mut buffer = state.idle_buffer.lend();
-        let read = state.servers.poll_read(id, &mut buffer, cx);
-        let taken = match &read {
-            Poll::Pending => None,
-            Poll::Ready(Ok(Some(input))) => {
-                let bytes = input.bytes(&buffer);
-                let taken = process(state, id, now, cx, bytes);
-                if let Some(taken) = taken {
-                    state.servers.keep(id, &bytes[taken..], &mut state.free);
-                }
-                taken
-            }
-            Poll::Ready(Ok(None) | Err(_)) => None,
+        over = match &read {
+            Poll::Pending => Outcome::Idle,
+            Poll::Ready(Ok(Some(input))) => process(state, id, now, cx, input.bytes(&buffer)),
+            Poll::Ready(Ok(None) | Err(_)) => Outcome::Lost,
         };
-        state.idle_buffer.give_back(buffer);
-        match (read, taken) {
-            (Poll::Pending, _) => return Poll::Pending,
-            (Poll::Ready(_), None) => return lose(state, id, now),
-            (Poll::Ready(_), Some(_)) => {}
+        if over != Outcome::Reads {
+            break;
         }
+        if state.servers.flush(id, &mut state.free, cx).is_err() {
+            over = Outcome::Lost;
+            break;
+        }
+        read = state.servers.poll_read(id, &mut buffer, cx);
     }
-    cx.waker().wake_by_ref();
+    state.idle_buffer.give_back(buffer);
+    match over {
+        Outcome::Lost => {
+            idle_servers::lose(state, id, now);
+            return Poll::Ready(());
+        }
+        // More may be there to read, but others come first.
+        Outcome::Reads => cx.waker().wake_by_ref(),
+        Outcome::Idle => {}
+    }
     Poll::Pending
 }
 
-/// Has the core process `bytes` and writes what it answers. Returns how many were taken; `None` if
-/// the connection cannot be used any more.
+/// What follows from a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The connection is read once more.
+    Reads,
+    /// The task waits until it is woken.
+    Idle,
+    /// The connection cannot be used any more.
+    Lost,
+}
+
+/// Has the core process `bytes`, writes what it answers, and keeps the rest.
 fn process(
     state: &mut State,
     id: ServerId,
     now: Instant,
     cx: &mut Context<'_>,
     bytes: &[u8],
-) -> Option<usize> {
+) -> Outcome {
     state.plan.clear();
-    match state.pooler.handle_listener_bytes(id, now, bytes, &mut state.plan) {
-        ListenerBytes::Dead => None,
-        ListenerBytes::Taken(taken) => {
-            send_to_server(state, id, cx, bytes);
-            Some(taken as usize)
-        }
-    }
-}
-
-fn lose(state: &mut State, id: ServerId, now: Instant) -> Poll<()> {
-    idle_servers::lose(state, id, now);
-    Poll::Ready(())
+    let word = state.pooler.handle_listener_bytes(id, now, bytes, &mut state.plan);
+    let (taken, outcome) = match word {
+        ListenerBytes::Dead => return Outcome::Lost,
+        ListenerBytes::Taken(taken) => (taken, Outcome::Reads),
+        ListenerBytes::Waits(taken) => (taken, Outcome::Idle),
+    };
+    send_to_server(state, id, cx, bytes);
+    state.servers.keep(id, &bytes[taken as usize..], &mut state.free);
+    outcome
 }

@@ -69,6 +69,12 @@ impl ServerIo {
         }
     }
 
+    /// The bytes that were read before and not processed; what is not processed now must be given
+    /// back by [`Servers::keep`].
+    pub(super) fn held(&mut self, buffer: &mut ReadBuffer) -> Input {
+        self.inbox.again(buffer)
+    }
+
     /// Has that task run. Returns whether there is one.
     pub(super) fn wake_task(&self) -> bool {
         if let Some(task) = &self.task {

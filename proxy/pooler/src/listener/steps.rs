@@ -8,7 +8,8 @@ use pgimbal_wire::error::{ErrorFields, Severity, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN};
 use pgimbal_wire::tag::backend;
 
-use super::Answered;
+use super::successor::Overdue;
+use super::{Answered, Meaning};
 use crate::action::Action;
 use crate::cluster::Gate;
 use crate::core::Core;
@@ -41,6 +42,9 @@ pub enum ListenerBytes {
     /// So many bytes were taken; the rest is the beginning of a message, which the driver keeps in
     /// front of what comes next.
     Taken(u32),
+    /// So many bytes were taken; the rest waits, and nothing more is read, until the connection is
+    /// driven again ([`Action::Drive`]).
+    Waits(u32),
     /// The connection cannot be used any more, or is none that listens: the driver calls
     /// `Pooler::handle_server_gone`.
     Dead,
@@ -136,8 +140,15 @@ pub(crate) fn opened(core: &mut Core, id: ServerId, now: Instant) {
     let Some(server) = core.servers.get_mut(id) else { return };
     server.begin_to_listen();
     let (pool, first) = (server.pool(), first_sql(server.reported()));
-    let is_wanted = core.pools[pool].listener().is_some_and(|listener| listener.awaits(id));
-    if !is_wanted {
+    let process_id = server.backend_key().process_id;
+    let Some(listener) = core.pools[pool].listener_mut() else {
+        return dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
+    };
+    if listener.awaits_successor(id) {
+        listener.successor_opened(process_id, &first, now);
+        return core.actions.push(Action::Drive(id));
+    }
+    if !listener.awaits(id) {
         return dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
     }
     if let Some(listener) = core.pools[pool].listener_mut() {
@@ -186,14 +197,21 @@ pub(crate) fn not_opened(
 pub(crate) fn gone(core: &mut Core, pool: PoolId, id: ServerId, now: Instant) {
     let ends = core.pools[pool].config().pool.listen_mode == ListenMode::Close;
     let Some(listener) = core.pools[pool].listener_mut() else { return };
+    if listener.successor() == Some(id) {
+        listener.end_succession(now);
+    }
     if listener.server() != Some(id) {
         return;
     }
+    let successor = listener.successor();
     let was_open = listener.lose(now);
     let told: Vec<SessionId> = match was_open && ends {
         true => listener.sessions().collect(),
         false => Vec::new(),
     };
+    if let Some(successor) = successor {
+        dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, successor);
+    }
     for session in told {
         let text = "the connection that listened for this client was lost (listen_mode)";
         dismissal::dismiss(core, session, SqlState::ADMIN_SHUTDOWN, text);
@@ -209,12 +227,16 @@ pub(crate) fn process(
     buf: &[u8],
     plan: &mut Plan,
 ) -> ListenerBytes {
-    let Some(server) = core.servers.get(id).filter(|server| server.is_listening()) else {
-        return ListenerBytes::Dead;
-    };
+    let Some(server) = core.servers.get(id) else { return ListenerBytes::Dead };
+    if !server.is_listening() {
+        // Nothing of one that is being closed counts.
+        return ListenerBytes::Waits(buf.len() as u32);
+    }
     let pool = server.pool();
     let mut at = 0;
-    loop {
+    let waits =
+        |core: &Core| core.pools[pool].listener().is_some_and(|listener| listener.is_ahead(id));
+    while !waits(core) {
         let rest = &buf[at..];
         let Ok(header) = frame::peek(rest) else { return ListenerBytes::Dead };
         let Some(header) = header else { break };
@@ -227,15 +249,18 @@ pub(crate) fn process(
         }
         at += message.len();
     }
+    let is_ahead = waits(core);
     let pool = &mut core.pools[pool];
     pool.stats_mut().server_bytes_in += at as u64;
-    if let Some(listener) = pool.listener_mut().filter(|listener| listener.server() == Some(id)) {
-        listener.pump();
-        let out = listener.take_output();
+    if let Some(listener) = pool.listener_mut() {
+        let out = listener.take_output_of(id);
         pool.stats_mut().server_bytes_out += out.len() as u64;
         plan.make_for_server(|bytes| bytes.extend_from_slice(&out));
     }
-    ListenerBytes::Taken(at as u32)
+    match is_ahead {
+        true => ListenerBytes::Waits(at as u32),
+        false => ListenerBytes::Taken(at as u32),
+    }
 }
 
 /// Processes one message. Returns whether the connection can go on.
@@ -249,8 +274,8 @@ fn process_message(
 ) -> bool {
     let body = &message[HEADER_LEN..];
     match tag {
-        backend::NOTIFICATION_RESPONSE => deliver(core, pool, message),
-        backend::READY_FOR_QUERY => answered(core, pool, now),
+        backend::NOTIFICATION_RESPONSE => notified(core, pool, id, now, message),
+        backend::READY_FOR_QUERY => ready(core, pool, id, now),
         backend::ERROR_RESPONSE => {
             let ends = |error: &ErrorFields<'_>| {
                 matches!(error.severity, Severity::Fatal | Severity::Panic)
@@ -259,9 +284,12 @@ fn process_message(
             if is_end {
                 return false;
             }
-            if let Some(listener) = core.pools[pool].listener_mut() {
-                listener.note_failed();
-            }
+            let listener = core.pools[pool].listener_mut();
+            let Some(listener) = listener.filter(|it| it.server() == Some(id)) else {
+                // One that takes over does so without an error, or not at all.
+                return false;
+            };
+            listener.note_failed();
             true
         }
         backend::PARAMETER_STATUS => {
@@ -279,15 +307,37 @@ fn process_message(
     }
 }
 
-/// Gives a notification to every session that listens to its channel. Returns whether it is one.
-fn deliver(core: &mut Core, pool: PoolId, message: &[u8]) -> bool {
+/// A notification has come on one of the connections. Returns whether it is one.
+fn notified(core: &mut Core, pool: PoolId, id: ServerId, now: Instant, message: &[u8]) -> bool {
     // The sender's process id stands in front of the channel's name.
     let Some(named) = message.get(HEADER_LEN + 4..) else { return false };
     let name = named.split(|&byte| byte == 0).next().unwrap_or_default();
+    let Some(listener) = core.pools[pool].listener_mut() else { return true };
+    match listener.meaning(id, name) {
+        Meaning::Told => deliver(core, pool, name, message),
+        Meaning::Nothing => {}
+        Meaning::TakeOver => take_over(core, pool, now),
+    }
+    true
+}
+
+/// The connection that was to take over does so, and the other one is closed.
+fn take_over(core: &mut Core, pool: PoolId, now: Instant) {
+    let Some(listener) = core.pools[pool].listener_mut() else { return };
+    let old = listener.take_over(now);
+    core.actions.extend_drive(listener.server());
+    if let Some(old) = old {
+        dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, old);
+    }
+    core.tables.channel_work.note_pool(pool, now);
+}
+
+/// Gives a notification to every session that listens to its channel.
+fn deliver(core: &mut Core, pool: PoolId, name: &[u8], message: &[u8]) {
     let Core { pools, sessions, actions, .. } = &mut *core;
     let pool = &mut pools[pool];
     let Some((channel, listening)) = pool.listener().and_then(|it| it.listeners_of(name)) else {
-        return true;
+        return;
     };
     let message: Rc<[u8]> = message.into();
     let (mut given, mut full) = (0, Vec::new());
@@ -310,7 +360,23 @@ fn deliver(core: &mut Core, pool: PoolId, message: &[u8]) -> bool {
                     transaction lasts too long";
         dismissal::dismiss(core, id, SqlState::CONFIGURATION_LIMIT_EXCEEDED, text);
     }
-    true
+}
+
+/// A query of one of the connections is answered. Returns whether one was on its way.
+fn ready(core: &mut Core, pool: PoolId, id: ServerId, now: Instant) -> bool {
+    let Some(listener) = core.pools[pool].listener_mut() else { return false };
+    if listener.successor() == Some(id) {
+        let other = listener.successor_answered();
+        core.actions.extend_drive(other);
+        return true;
+    }
+    let goes_on = answered(core, pool, now);
+    if let Some(listener) = core.pools[pool].listener_mut() {
+        listener.pump();
+        let other = listener.old_answered();
+        core.actions.extend_drive(other);
+    }
+    goes_on
 }
 
 /// A query of the connection's is answered: who waited for it goes on. Returns whether one was.
@@ -374,9 +440,9 @@ pub(crate) fn tick(core: &mut Core, id: PoolId, now: Instant) {
     let (idle_limit, wait_limit) = (config.server_idle_timeout, config.query_wait_timeout);
     let Some(listener) = core.pools[id].listener_mut() else { return };
     if listener.unused_for(now).is_some_and(|unused| unused >= idle_limit) {
-        let server = listener.server();
+        let servers = [listener.server(), listener.successor()];
         core.pools[id].drop_listener();
-        if let Some(server) = server {
+        for server in servers.into_iter().flatten() {
             dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, server);
         }
         return;
@@ -385,4 +451,34 @@ pub(crate) fn tick(core: &mut Core, id: PoolId, now: Instant) {
         give_up_older(core, id, since);
     }
     open(core, id, now);
+    renew(core, id, now);
+}
+
+/// Has another connection take over from one that is to be replaced.
+fn renew(core: &mut Core, id: PoolId, now: Instant) {
+    let Some(listener) = core.pools[id].listener() else { return };
+    match (listener.successor(), listener.overdue(now)) {
+        (Some(_), Overdue::No) => {}
+        (Some(_), Overdue::TakeOver) => take_over(core, id, now),
+        (Some(server), Overdue::GiveUp) => {
+            if let Some(listener) = core.pools[id].listener_mut() {
+                listener.end_succession(now);
+            }
+            dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, server);
+        }
+        (None, _) => {
+            let server = listener.server().and_then(|server| core.servers.get(server));
+            let retires = server.is_some_and(|it| it.is_listening() && it.retire_at() <= now);
+            let may = retires && listener.may_retry(now);
+            let pool = &core.pools[id];
+            if !may || core.lockouts.of(pool).is_some() || core.clusters.gate(pool) != Gate::Open {
+                return;
+            }
+            if let ListenerDial::Begun(server) = dial::dial_listener(core, id, now)
+                && let Some(listener) = core.pools[id].listener_mut()
+            {
+                listener.begin_succession(server, now);
+            }
+        }
+    }
 }

@@ -124,6 +124,7 @@ fn run(turn: &mut ServerTurn<'_>) -> Halt {
     }
     if std::mem::take(&mut turn.ready_due) {
         ready::settle_idle(turn);
+        ready::settle_channels(turn);
         if let Err(stop) = ready::after_ready(turn) {
             return stop.into();
         }

@@ -139,8 +139,9 @@ fn settle_transaction(turn: &mut ServerTurn<'_>, failed: bool, idle: bool) {
         let unsettled = std::mem::take(&mut turn.server.unsettled);
         turn.server.surplus.extend(unsettled);
     }
-    let Some(session) = turn.session.as_deref_mut() else { return };
-    if session.changed_in_transaction() {
+    if let Some(session) = turn.session.as_deref_mut()
+        && session.changed_in_transaction()
+    {
         let table = &mut turn.tables.settings;
         if failed {
             session.settings_mut().rollback(table);
@@ -151,6 +152,7 @@ fn settle_transaction(turn: &mut ServerTurn<'_>, failed: bool, idle: bool) {
         }
         setup::settings_changed(session, turn.server, turn.pool, turn.tables, turn.now);
     }
+    settle_channels(turn);
 }
 
 /// The session's transactions have ended, if no reply is pending any more.
@@ -158,7 +160,15 @@ pub(super) fn settle_idle(turn: &mut ServerTurn<'_>) {
     let ended = turn.idle && turn.server.status == TransactionStatus::Idle;
     let Some(session) = turn.session.as_deref_mut().filter(|_| ended) else { return };
     session.on_transaction_end();
+}
+
+/// As [`settle_idle`], for what the session listens to: behind the commit, for what has been
+/// notified since that was sent is the client's.
+pub(super) fn settle_channels(turn: &mut ServerTurn<'_>) {
+    let ended = turn.idle && turn.server.status == TransactionStatus::Idle;
+    let Some(session) = turn.session.as_deref_mut().filter(|_| ended) else { return };
     if session.channels().is_any() {
+        session.channels_mut().on_transaction_end();
         turn.tables.channel_work.note_session(session.id());
     }
 }

@@ -182,7 +182,7 @@ impl World {
         plan.clear();
         let word = self.poolers[worker].handle_listener_bytes(id, self.now, &rest, &mut plan);
         match word {
-            ListenerBytes::Taken(taken) => {
+            ListenerBytes::Taken(taken) | ListenerBytes::Waits(taken) => {
                 self.deliver(&plan, &rest, Some((worker, id)), None);
                 self.plan = plan;
                 self.peers[at].rest = rest[taken as usize..].to_vec();
