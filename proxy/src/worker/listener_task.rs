@@ -68,6 +68,11 @@ fn take_turn(state: &mut State, id: ServerId, cx: &mut Context<'_>) -> Poll<()> 
         }
         read = state.servers.poll_read(id, &mut buffer, cx);
     }
+    if over == Outcome::Reads
+        && let Poll::Ready(Ok(Some(input))) = &read
+    {
+        state.servers.keep(id, input.bytes(&buffer), &mut state.free);
+    }
     state.idle_buffer.give_back(buffer);
     match over {
         Outcome::Lost => {
