@@ -6,7 +6,7 @@ use pgimbal_tests::http::metric;
 use pgimbal_tests::library::{converse, node, python};
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{Pgimbal, Pipeline, Postgres, WireClient};
+use pgimbal_tests::{Message, Pgimbal, Pipeline, Postgres, WireClient};
 
 const CHANNELS: &str = "select coalesce(string_agg(c, ',' order by c), '') \
                         from pg_listening_channels() c";
@@ -41,10 +41,18 @@ fn nobody_is_pinned(proxy: &Pgimbal) -> bool {
 
 /// Channel and payload of the next notification.
 fn heard(client: &mut WireClient) -> (String, String) {
-    let message = client.expect(b'A');
+    told(&client.expect(b'A'))
+}
+
+fn told(message: &Message) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut parts = message.body[4..].split(|&byte| byte == 0);
     (text(parts.next().unwrap_or_default()), text(parts.next().unwrap_or_default()))
+}
+
+/// Ends what pgimbal has open on the server.
+fn end_backends(pg: &Postgres) {
+    pg.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
 }
 
 fn news(payload: &str) -> (String, String) {
@@ -54,9 +62,11 @@ fn news(payload: &str) -> (String, String) {
 /// Has the client listen to a last channel and hear from it: what it has not heard by then, it
 /// never will.
 fn hears_only(pg: &Postgres, client: &mut WireClient, expected: &[(&str, &str)]) {
-    client.ok("listen \"the end\"");
+    let reply = client.query("listen \"the end\"");
+    reply.no_error();
+    let early = reply.messages.iter().filter(|message| message.tag == b'A');
+    let mut all: Vec<(String, String)> = early.map(told).collect();
     pg.run("notify \"the end\", 'x'");
-    let mut all = Vec::new();
     loop {
         let next = heard(client);
         if next.0 == "the end" {
@@ -252,7 +262,7 @@ fn a_lost_connection_is_opened_again_with_all_its_channels() {
     let (mut one, mut other) = (proxy.client(), proxy.client());
     one.ok("listen news");
     other.ok("listen weather");
-    pg.end_backends();
+    end_backends(&pg);
     eventually("it listens again", SOON, || {
         pg.run("notify news, 'again'; notify weather, 'again'");
         lines(&proxy) == 1
@@ -269,7 +279,7 @@ fn with_listen_mode_close_clients_are_told_that_the_connection_was_lost() {
     let (mut one, mut other) = (proxy.client(), proxy.client());
     one.ok("listen news");
     other.ok("select 1");
-    pg.end_backends();
+    end_backends(&pg);
     let messages = one.read_to_end_or_ready();
     let told = messages.iter().find(|message| message.tag == b'E').expect("an error");
     assert!(String::from_utf8_lossy(&told.body).contains("57P01"), "{told:?}");
@@ -310,7 +320,7 @@ fn another_encoding_than_the_databases_pins_as_without_a_shared_connection() {
 
 #[test]
 fn a_full_database_pins_instead() {
-    let (pg, proxy) = start_with(|config| config.set("max_db_connections", 1));
+    let (pg, proxy) = start_with(|config| config.server("max_db_connections", "1"));
     let mut client = proxy.client();
     client.ok("listen news");
     assert_eq!(lines(&proxy), 0);
