@@ -32,6 +32,19 @@ def queue():
     return app, add
 
 
+async def is_done(add, number, seconds):
+    """Defers a job and says whether it is done within so many seconds."""
+    before = len(done)
+    await add.defer_async(number=number, to=1000)
+    try:
+        async with asyncio.timeout(seconds):
+            while len(done) == before:
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        return False
+    return True
+
+
 async def main():
     apps = [queue() for _ in range(WORKERS)]
     opened = [await app.open_async() for app, _ in apps]
@@ -50,14 +63,14 @@ async def main():
     ]
     producer, add = queue()
     async with producer.open_async():
-        # Until the workers listen.
-        await asyncio.sleep(1)
+        # Until the workers listen: before, a job waits for the next one.
+        heard = 0
+        while heard < 5:
+            heard = heard + 1 if await is_done(add, 0, 1) else 0
+        done.clear()
         for number in range(JOBS):
-            await add.defer_async(number=number, to=1000)
             # Each by itself: the worker that has done the last one has nothing left to look for.
-            async with asyncio.timeout(20):
-                while len(done) <= number:
-                    await asyncio.sleep(0.005)
+            assert await is_done(add, number, 20), number
         assert sorted(done) == [1000 + number for number in range(JOBS)], done
     for worker in workers:
         worker.cancel()
