@@ -67,7 +67,7 @@ pub(super) fn carries_all(turn: &ClientTurn<'_>, classified: &Classified) -> boo
 /// [`Stop::Wait`] until it does.
 pub(super) fn bring_here(turn: &mut ClientTurn<'_>, classified: &Classified, text: &[u8]) -> Step {
     let channels = &turn.session.channels;
-    if channels.held().is_empty() || channels.here() != Here::No || !turn.is_fresh() {
+    if channels.held().is_empty() || channels.here() != Here::No {
         return Ok(());
     }
     let is_followed = |step: &sql::Step| {
@@ -81,7 +81,14 @@ pub(super) fn bring_here(turn: &mut ClientTurn<'_>, classified: &Classified, tex
     if !is_home || !(matters || sql::has_word(text, b"pg_listening_channels")) {
         return Ok(());
     }
-    let text = listen_sql(channels.held());
+    if turn.server.as_deref().is_some_and(|server| !server.has_open_segment()) {
+        // Whether a transaction is open, the replies tell.
+        turn.await_replies()?;
+    }
+    if !turn.is_fresh() {
+        return Ok(());
+    }
+    let text = listen_sql(turn.session.channels.held());
     let server = turn.server()?;
     server.residue_mut().insert(Kinds::CHANNELS);
     if let Some(server) = turn.server.as_deref_mut() {
