@@ -439,7 +439,10 @@ pub(crate) fn tick(core: &mut Core, id: PoolId, now: Instant) {
     let config = &core.pools[id].config().pool;
     let (idle_limit, wait_limit) = (config.server_idle_timeout, config.query_wait_timeout);
     let Some(listener) = core.pools[id].listener_mut() else { return };
-    if listener.unused_for(now).is_some_and(|unused| unused >= idle_limit) {
+    let server = listener.server().and_then(|server| core.servers.get(server));
+    // One that nobody needs is not replaced.
+    let ends = server.is_some_and(|server| server.retire_at() <= now);
+    if listener.unused_for(now).is_some_and(|unused| ends || unused >= idle_limit) {
         let servers = [listener.server(), listener.successor()];
         core.pools[id].drop_listener();
         for server in servers.into_iter().flatten() {

@@ -50,6 +50,7 @@ fn behaviour_33_a_transaction_that_waits_for_the_shared_connection_goes_on() {
     world.say(0, &m::query("begin"));
     world.say(0, &m::query("listen news"));
     world.notify("news", "early");
+    world.settle();
     world.say(0, &m::query("commit"));
     world.notify("news", "late");
     assert_eq!(world.told(0), ["late"]);
@@ -66,6 +67,7 @@ fn a_connection_that_is_due_is_replaced_without_a_loss_or_a_double() {
     // Something is notified between any two steps.
     for step in 0..400 {
         if step % 40 == 0 {
+            world.settle();
             world.pass(lifetime);
         }
         world.notify("news", &sent.to_string());
