@@ -74,6 +74,7 @@ fn a_connection_that_is_due_is_replaced_without_a_loss_or_a_double() {
         sent += 1;
         world.one_step();
     }
+    world.settle();
     assert!(world.peers.len() >= first + 5, "{} connections", world.peers.len() - first);
     assert_eq!(world.lines(), 1);
     let expected: Vec<String> = (0..sent).map(|number| number.to_string()).collect();
