@@ -5,7 +5,6 @@ mod disasters;
 mod dns;
 mod figures;
 mod histories;
-mod listening;
 mod pipelines;
 mod reads;
 mod rotation;
