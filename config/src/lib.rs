@@ -66,7 +66,7 @@ pub use uri::credentials_in_uri;
 pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
-    AuthType, ChannelBinding, HiddenState, HistoryPlace, LogFormat, LostTransactionError,
-    OnClientGone, PoolMode, ReadConsistency, ReplicaFallback, Route, SslMode, StoreKind,
-    VaultLogin, Verify,
+    AuthType, ChannelBinding, HiddenState, HistoryPlace, ListenMode, LogFormat,
+    LostTransactionError, OnClientGone, PoolMode, ReadConsistency, ReplicaFallback, Route, SslMode,
+    StoreKind, VaultLogin, Verify,
 };

@@ -15,7 +15,9 @@ use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
 use crate::user::ServerPassword;
-use crate::words::{HiddenState, OnClientGone, PoolMode, ReadConsistency, Route, Verify};
+use crate::words::{
+    HiddenState, ListenMode, OnClientGone, PoolMode, ReadConsistency, Route, Verify,
+};
 
 settings! {
     /// The options of a pool. At the top level they are the defaults of all databases, in
@@ -93,6 +95,12 @@ settings! {
         /// transaction, so its own client loses it too; `pin` keeps the client on its connection.
         "hidden_state" hidden_state: HiddenState as Choice<HiddenState> = "reset", applied,
             try "pin";
+        /// How clients listen (LISTEN): `share`: over one server connection for each worker, which
+        /// all clients of the pool share; `close`: so too, but when it is lost, its clients are
+        /// closed, since notifications may have been lost with it; `pin`: each client keeps a
+        /// server connection of its own.
+        "listen_mode" listen_mode: ListenMode as Choice<ListenMode> = "pin", applied,
+            try "close";
         /// What becomes of the running query of a client that vanished: `cancel` or `finish`.
         /// Nobody will read its result.
         "on_client_gone" on_client_gone: OnClientGone as Choice<OnClientGone> = "cancel", applied,

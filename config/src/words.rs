@@ -223,6 +223,20 @@ words! {
 }
 
 words! {
+    /// How clients listen (LISTEN) without keeping a server connection each, `listen_mode`.
+    pub enum ListenMode = "share, close or pin" {
+        /// All clients of a pool listen over one server connection for each worker. When that is
+        /// lost, the next one listens to the same channels.
+        "share" Share,
+        /// As `share`, but the clients whose connection was lost are closed, so that they look at
+        /// what they have missed.
+        "close" Close,
+        /// Each client that listens keeps a server connection of its own.
+        "pin" Pin,
+    }
+}
+
+words! {
     /// The treatment of session state that no query of the server shows, `hidden_state`.
     pub enum HiddenState = "reset or pin" {
         /// The state is reset before the connection serves another transaction, so that its own

@@ -13,6 +13,7 @@ mod dead_peers;
 mod idle_servers;
 mod inbox;
 mod lifecycle;
+mod listener_task;
 mod login;
 mod message;
 mod migrant;

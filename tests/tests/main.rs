@@ -27,6 +27,7 @@ mod isolation;
 mod kubernetes_story;
 mod libraries;
 mod linking;
+mod listening;
 mod load_balancer;
 mod login;
 mod malformed;

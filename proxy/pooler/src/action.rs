@@ -14,6 +14,11 @@ pub enum Action {
     /// `Pooler::handle_dialed` or `Pooler::handle_dial_failed`. Until then the connection counts in
     /// the pool's limits.
     Dial(ServerId),
+    /// Run the task of a connection that listens for all clients of its pool, or begin it: from now
+    /// on what comes there goes to `Pooler::handle_listener_bytes`, until that says that the
+    /// connection is dead, or it is closed or cut. Something is to be written to it, by the same
+    /// call.
+    Drive(ServerId),
     /// Send Terminate to a server and wait until its socket is closed, then call
     /// `Pooler::handle_closed`. Until then the connection counts in the pool's limits. No client is
     /// linked to it, or will be.
@@ -77,6 +82,11 @@ impl Actions {
     #[inline]
     pub(crate) fn wake(&mut self, session: SessionId) {
         self.list.push(Action::Wake(session));
+    }
+
+    /// Has the task of a connection that listens run, if one is given.
+    pub(crate) fn extend_drive(&mut self, server: Option<ServerId>) {
+        self.list.extend(server.map(Action::Drive));
     }
 
     /// Asks the prober of a pool's cluster for a look; nothing for a pool outside of a cluster.

@@ -9,6 +9,7 @@ pub mod cluster;
 mod core;
 pub mod error;
 pub mod ids;
+pub mod listener;
 pub mod plan;
 pub mod pool;
 pub mod pooler;

@@ -28,6 +28,7 @@ use pgimbal_wire::error::SqlState;
 
 use crate::cluster::reads::Reads;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
+use crate::listener::Listener;
 use crate::pool::shared::{DatabaseWrites, Limits, Share, SharedPool};
 use crate::pool::stats::PoolStats;
 use crate::pool::turns::Turns;
@@ -110,6 +111,8 @@ pub struct Pool {
     waiters: VecDeque<Waiter>,
     /// Those who wait for a place among the pinned sessions, longest first.
     place_waiters: VecDeque<Waiter>,
+    /// What listens for the pool's clients; `None` while none of them listens.
+    listener: Option<Box<Listener>>,
     /// Sessions that wait, without the entries of those that do no more.
     waiting: u32,
     /// Logins that wait for the first server connection's welcome.
@@ -158,6 +161,7 @@ impl Pool {
             idle: Vec::new(),
             waiters: VecDeque::new(),
             place_waiters: VecDeque::new(),
+            listener: None,
             waiting: 0,
             logins: Vec::new(),
             dialing: 0,
@@ -374,6 +378,28 @@ impl Pool {
     /// As [`Self::place_waiters`], to be changed.
     pub(crate) const fn place_waiters_mut(&mut self) -> &mut VecDeque<Waiter> {
         &mut self.place_waiters
+    }
+
+    /// What listens for the pool's clients; `None` while none of them listens.
+    #[inline]
+    pub(crate) fn listener(&self) -> Option<&Listener> {
+        self.listener.as_deref()
+    }
+
+    /// As [`Self::listener`], to be changed.
+    #[inline]
+    pub(crate) fn listener_mut(&mut self) -> Option<&mut Listener> {
+        self.listener.as_deref_mut()
+    }
+
+    /// As [`Self::listener`], made if there is none yet.
+    pub(crate) fn listener_or_new(&mut self) -> &mut Listener {
+        self.listener.get_or_insert_default()
+    }
+
+    /// Nobody listens any more.
+    pub(crate) fn drop_listener(&mut self) {
+        self.listener = None;
     }
 
     /// Returns the sessions that have logged in and wait to be greeted: the pool's first server

@@ -12,6 +12,7 @@ use crate::cluster::explain::{self, ExplainedRoute};
 use crate::cluster::{follow, route};
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
+use crate::listener::steps::{self, ListenerBytes};
 use crate::plan::{Plan, Processed};
 use crate::pool::budget::ConnectionBudget;
 use crate::pool::checkout::{self, Checkout};
@@ -56,7 +57,8 @@ use crate::topology::{NodeId, NodeView, View};
 ///   has closed it meanwhile (then [`Self::handle_server_gone`], and again); call that again with
 ///   the same bytes. When the session waits, call again once it is woken.
 /// - `WaitForPlace`: [`Self::await_place`], then wait until the session is woken.
-/// - `Wait`: do not read the client before a step of its server connection, or a wake-up.
+/// - `Wait`: do not read the client before a step of its server connection, or a wake-up behind
+///   which [`Self::take_wait_over`] says yes.
 /// - `Checkin`: once everything is written in both directions, [`Self::checkin`].
 /// - `Leave`: the same, then call again with the same bytes.
 /// - `Again`, of a server connection: the same, and what [`Self::take_refused`] gives comes first.
@@ -68,7 +70,8 @@ use crate::topology::{NodeId, NodeView, View};
 ///
 /// *A server connection.* [`Action::Dial`] asks for it; [`Self::handle_dialed`] or
 /// [`Self::handle_dial_failed`] answers. While a session is linked to it, what it sends goes to
-/// [`Self::handle_server_bytes`], otherwise to [`Self::handle_idle_bytes`]. Its end is told with
+/// [`Self::handle_server_bytes`], otherwise to [`Self::handle_idle_bytes`], or, for one that listens
+/// ([`Action::Drive`]), to [`Self::handle_listener_bytes`]. Its end is told with
 /// [`Self::handle_server_gone`], or with [`Self::handle_closed`] after an [`Action::Close`].
 ///
 /// *Time.* [`Self::handle_timeout`], each [`Self::timeout_interval`].
@@ -97,6 +100,7 @@ impl Pooler {
     /// what `out` holds already stays, and nothing is added if none was asked for. The driver calls
     /// this after each call that takes `&mut self`, and does the actions in their order.
     pub fn poll_actions(&mut self, out: &mut Vec<Action>) {
+        steps::settle(&mut self.core);
         self.core.actions.take(out);
         if self.core.tables.sampler.has_any() {
             out.push(Action::Trace);
@@ -158,6 +162,31 @@ impl Pooler {
         let word = server_turn::process_idle(&mut self.core, id, buf);
         self.pass_on_findings();
         word
+    }
+
+    /// Processes what has come on a connection that listens for all clients of its pool
+    /// ([`Action::Drive`]): notifications are queued for the sessions that listen to their channel,
+    /// whose tasks are woken. `buf` begins with the first byte that the last call has not taken; it
+    /// may be empty, when the driver only asks what is to be written. That is added to `plan`, for
+    /// this connection.
+    pub fn handle_listener_bytes(
+        &mut self,
+        id: ServerId,
+        now: Instant,
+        buf: &[u8],
+        plan: &mut Plan,
+    ) -> ListenerBytes {
+        let word = steps::process(&mut self.core, id, now, buf, plan);
+        self.pass_on_findings();
+        word
+    }
+
+    /// Whether the session's next message has waited for the connection that listens for it, and
+    /// need not wait any more: true once after each such wait. The driver asks when the session is
+    /// woken, and processes the same bytes again.
+    #[inline]
+    pub fn take_wait_over(&mut self, id: SessionId) -> bool {
+        self.core.sessions.get_mut(id).is_some_and(|it| it.channels_mut().take_wait_over())
     }
 
     /// Turns what a step has found out, and what its cluster's prober or people should know, into

@@ -47,6 +47,8 @@ pub struct Server {
     slot: Slot,
     /// What the server connection is doing.
     state: ServerState,
+    /// Whom it is for.
+    serves: Serves,
     /// The replies that are still to come.
     pending: PendingReplies,
     /// The status in the last ReadyForQuery: the one place where a transaction's status is kept.
@@ -175,9 +177,21 @@ pub enum ServerState {
     /// No session has the connection since this time, but it is not given to another yet: a cancel
     /// request that is on its way would hit the next session's query.
     AwaitingCancels(Instant),
+    /// The connection listens for all clients of its pool on this worker (LISTEN); no session has
+    /// it, or ever will.
+    Listening,
     /// The proxy ends the connection (Terminate). Its place within the limits stays taken until the
     /// backend is gone.
     Closing,
+}
+
+/// Whom a server connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serves {
+    /// One session after the other.
+    Sessions,
+    /// All that listen.
+    Listener,
 }
 
 /// What has happened on a server connection since its last ReadyForQuery. ReadyForQuery resets it,
@@ -260,6 +274,7 @@ impl Server {
             pool,
             slot,
             state: ServerState::Dialing,
+            serves: Serves::Sessions,
             pending: PendingReplies::default(),
             status: TransactionStatus::Idle,
             body: Body::None,
@@ -404,6 +419,28 @@ impl Server {
     /// It is to be replaced by then at the latest.
     pub(crate) fn retire_by(&mut self, at: Instant) {
         self.retire_at = self.retire_at.min(at);
+    }
+
+    /// It is opened to listen for all clients of its pool.
+    pub(crate) const fn serve_listener(&mut self) {
+        self.serves = Serves::Listener;
+    }
+
+    /// Whether it was opened to listen for all clients of its pool; it counts in no pool's limit
+    /// then.
+    #[must_use]
+    pub const fn serves_listener(&self) -> bool {
+        matches!(self.serves, Serves::Listener)
+    }
+
+    /// It listens from now on.
+    pub(crate) const fn begin_to_listen(&mut self) {
+        self.state = ServerState::Listening;
+    }
+
+    /// Whether it listens for all clients of its pool.
+    pub(crate) const fn is_listening(&self) -> bool {
+        matches!(self.state, ServerState::Listening)
     }
 
     /// It waits for a client from `now` on.

@@ -1,6 +1,7 @@
 //! One client session as the core sees it. Its socket is the driver's.
 
 pub mod arrival;
+pub mod channels;
 pub(crate) mod client_turn;
 pub(crate) mod delivery;
 pub mod departure;
@@ -32,6 +33,7 @@ use crate::recovery::aborted::Aborted;
 use crate::recovery::proof::{self, Proof, Rerun};
 use crate::server::prepared::{ClientStatements, Shape, Unnamed, UnnamedStatement};
 use crate::server::reported::Reported;
+use crate::session::channels::{Channels, Here};
 use crate::session::front::FrontMessage;
 use crate::session::output::OutputQueue;
 use crate::session::pin::{Pin, PinReason};
@@ -81,6 +83,8 @@ pub struct Session {
     shape: ShapeCheck,
     /// The client's settings, as the proxy follows them.
     settings: ClientSettings,
+    /// What the client listens to over a connection that others share.
+    channels: Channels,
     /// The reported settings (ParameterStatus) as the client knows them.
     reported: Rc<Reported>,
     /// How the client's texts are read, as far as the reported settings say.
@@ -303,6 +307,7 @@ impl Session {
             local: LocalSettings::Known,
             shape: ShapeCheck::None,
             settings,
+            channels: Channels::default(),
             reported,
             reading,
             statements: None,
@@ -417,6 +422,24 @@ impl Session {
     #[inline]
     pub(crate) const fn settings_mut(&mut self) -> &mut ClientSettings {
         &mut self.settings
+    }
+
+    /// What the client listens to over a connection that others share.
+    #[inline]
+    pub(crate) const fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// As [`Self::channels`], to be changed.
+    #[inline]
+    pub(crate) const fn channels_mut(&mut self) -> &mut Channels {
+        &mut self.channels
+    }
+
+    /// Whether the transaction that is under way has changed something that its end may undo.
+    #[inline]
+    pub(crate) fn changed_in_transaction(&self) -> bool {
+        self.settings.changed_in_transaction() || self.channels.changed_in_transaction()
     }
 
     /// The reported settings (ParameterStatus) as the client was last told them; what differs on
@@ -679,6 +702,7 @@ impl Session {
     pub(crate) fn on_checkin(&mut self) {
         self.link = Link::Unlinked;
         self.portals.clear();
+        self.channels.set_here(Here::No);
         self.pin.drop_unused_place();
         self.refused = None;
     }
@@ -686,6 +710,9 @@ impl Session {
     /// Its server connection is gone, and what it had set in the transaction with it.
     pub(crate) fn on_server_gone(&mut self, table: &mut SettingsTable) {
         self.settings.rollback(table);
+        self.channels.rollback();
+        self.channels.on_transaction_end();
+        self.channels.set_here(Here::No);
         if matches!(self.link, Link::Ready(_)) {
             self.pin.drop_unused_place();
         }

@@ -2,6 +2,7 @@
 //! sets of settings, and sets of reported settings, each kept once.
 
 use crate::ids::{PoolId, ServerId, WorkerId};
+use crate::listener::steps::ChannelWork;
 use crate::sample::Sampler;
 use crate::server::prepared::{ParsedUnder, StatementKey, StatementTable};
 use crate::server::reported::ReportedTable;
@@ -22,6 +23,8 @@ pub(crate) struct Tables {
     pub(crate) denied: Option<(PoolId, Kinds)>,
     /// A server connection of this pool was closed because it would not take any settings.
     pub(crate) rejected: Option<PoolId>,
+    /// Whose channels a step has changed.
+    pub(crate) channel_work: ChannelWork,
     /// What is traced.
     pub(crate) sampler: Sampler,
 }
@@ -38,6 +41,7 @@ impl Tables {
             probe_hint: None,
             denied: None,
             rejected: None,
+            channel_work: ChannelWork::default(),
             sampler: Sampler::default(),
         }
     }

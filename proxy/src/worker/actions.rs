@@ -9,7 +9,7 @@ use pgimbal_pooler::sql::Kinds;
 
 use super::shared::Worker;
 use super::state::State;
-use super::{idle_servers, migration, pools, server_task};
+use super::{idle_servers, listener_task, migration, pools, server_task};
 use crate::telemetry::Event;
 
 /// Performs every action that the core has ordered, also those that come up meanwhile, and then
@@ -34,6 +34,7 @@ fn run(worker: &Rc<Worker>, action: Action) {
     match action {
         Action::Wake(session) => worker.state().clients.wake(session),
         Action::Dial(server) => server_task::dial(worker, server),
+        Action::Drive(server) => listener_task::drive(worker, server),
         Action::Close(server) => server_task::close(worker, server),
         Action::Cancel(server) => server_task::send_cancel(worker, server),
         Action::Give(server, to) => migration::give(worker, server, to),

@@ -44,10 +44,15 @@ pub(super) fn remove_dead(state: &mut State, now: Instant) {
     let idle: Vec<ServerId> = state.pooler.idle_servers().collect();
     for server in idle {
         if !is_alive(state, server) {
-            remove(state, server, now);
-            state.servers.drop_io(server);
+            lose(state, server, now);
         }
     }
+}
+
+/// Closes a server connection that no client is linked to, and that cannot be used any more.
+pub(super) fn lose(state: &mut State, server: ServerId, now: Instant) {
+    remove(state, server, now);
+    state.servers.drop_io(server);
 }
 
 /// Closes a server connection's socket at once, without Terminate. Its client, if it has one, is

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pgimbal_pooler::ids::ServerId;
@@ -39,6 +39,8 @@ pub(super) struct ServerIo {
     outbox: Outbox,
     serial: u32,
     dead_peer_timer: DeadPeerTimer,
+    /// Runs the task of a connection that listens; `None` for others.
+    task: Option<Waker>,
 }
 
 /// The sockets of all server connections of a worker, by slot of the connection.
@@ -55,7 +57,30 @@ impl ServerIo {
             outbox: Outbox::default(),
             serial: 0,
             dead_peer_timer: DeadPeerTimer::default(),
+            task: None,
         }
+    }
+
+    /// Keeps the waker of the task that reads a connection which listens.
+    pub(super) fn set_task(&mut self, waker: &Waker) {
+        match &mut self.task {
+            Some(task) => task.clone_from(waker),
+            None => self.task = Some(waker.clone()),
+        }
+    }
+
+    /// The bytes that were read before and not processed; what is not processed now must be given
+    /// back by [`Servers::keep`].
+    pub(super) fn held(&mut self, buffer: &mut ReadBuffer) -> Input {
+        self.inbox.again(buffer)
+    }
+
+    /// Has that task run. Returns whether there is one.
+    pub(super) fn wake_task(&self) -> bool {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+        self.task.is_some()
     }
 
     /// The address that the connection leads to.
@@ -106,9 +131,10 @@ impl Servers {
         self.0.get_mut(id.index())?.as_mut().filter(|io| io.serial == id.serial)
     }
 
-    /// Removes and returns the socket of server connection `id`; `None` as for [`Self::get`].
+    /// Removes and returns the socket of server connection `id`; `None` as for [`Self::get`]. The
+    /// task of one that listens is run, and ends.
     pub(super) fn take(&mut self, id: ServerId) -> Option<ServerIo> {
-        self.get(id)?;
+        self.get(id)?.wake_task();
         self.0[id.index()].take()
     }
 

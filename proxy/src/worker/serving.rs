@@ -72,7 +72,9 @@ fn serve_client(turn: &mut Turn<'_, '_>) -> Step {
         return Step::Idle;
     }
     // A server connection has been handed over, or an error is to be told instead.
-    if matches!(link, Link::Fresh(_) | Link::Unlinked) {
+    if matches!(link, Link::Fresh(_) | Link::Unlinked)
+        || (turn.client.input() == InputState::Blocked && turn.state.pooler.take_wait_over(session))
+    {
         turn.client.unblock();
     }
     match turn.client.input() {

@@ -66,6 +66,9 @@ impl Lane {
             let size = if kind.two { 2 } else { 1 };
             let config = config.set("pool_size", size).set("max_pinned", size);
             let kept = std::env::var("PGIMBAL_STATE_PREPARED").ok().and_then(|n| n.parse().ok());
+            let listens = std::env::var("PGIMBAL_STATE_LISTEN").ok();
+            let listens = listens.as_deref().unwrap_or("pin");
+            let config = config.set("listen_mode", format!("{listens:?}"));
             let config = match kept.or_else(|| kind.two.then_some(4_u32)) {
                 Some(kept) => config.set("max_prepared_statements", kept),
                 None => config,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::{ConnectionBudget, Wish};
+use super::shared::{NoPlace, Slot};
 use super::{Pool, Reserve, fair_share, yielding};
 use crate::action::{Action, Actions};
 use crate::cluster::Clusters;
@@ -43,7 +44,46 @@ pub(crate) fn dial(core: &mut Core, id: PoolId, reserve: Reserve, now: Instant) 
         return false;
     };
     pool.begin_dial();
-    let lifetime = pool.config().pool.server_lifetime;
+    begin(core, id, slot, node, now);
+    true
+}
+
+/// What became of the wish for a connection that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListenerDial {
+    /// It is being opened.
+    Begun(ServerId),
+    /// None can be opened now.
+    Later,
+    /// A limit of the database, the user or the server is reached.
+    Full,
+}
+
+/// Opens the connection over which this worker listens for the clients of a pool.
+pub(crate) fn dial_listener(core: &mut Core, id: PoolId, now: Instant) -> ListenerDial {
+    let worker = core.pools.worker();
+    let pool = &mut core.pools[id];
+    let Ok(node) = core.clusters.next_node(pool) else { return ListenerDial::Later };
+    let budget = budget_of(pool, &core.clusters, node);
+    let config = pool.config();
+    let (role, database) = (&*config.user, &*config.dbname);
+    let wish = Wish { budget: &budget, role, database, is_awaited: false };
+    match pool.shared().open_apart(worker, pool.limits(Reserve::Kept), &wish, now) {
+        Err(NoPlace::Later) => ListenerDial::Later,
+        Err(NoPlace::Full) => ListenerDial::Full,
+        Ok(slot) => {
+            let server = begin(core, id, slot, node, now);
+            if let Some(server) = core.servers.get_mut(server) {
+                server.serve_listener();
+            }
+            ListenerDial::Begun(server)
+        }
+    }
+}
+
+/// Has the driver open a server connection that has this place.
+fn begin(core: &mut Core, id: PoolId, slot: Slot, node: Option<NodeId>, now: Instant) -> ServerId {
+    let lifetime = core.pools[id].config().pool.server_lifetime;
     let serial = core.serials.next();
     let reported = core.tables.reported.intern([]);
     // A pool that was opened at once is not replaced at once.
@@ -52,7 +92,7 @@ pub(crate) fn dial(core: &mut Core, id: PoolId, reserve: Reserve, now: Instant) 
         .servers
         .insert(serial, |server| Server::dialing(server, id, slot, node, reported, now, retire_at));
     core.actions.push(Action::Dial(server));
-    true
+    server
 }
 
 /// The budget of the server that a pool's next connection leads to.

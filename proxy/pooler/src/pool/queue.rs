@@ -42,6 +42,7 @@ pub(crate) fn stop_waiting(sessions: &mut Sessions, pools: &mut Pools, id: Sessi
     match session.link() {
         Link::AwaitingPlace(_) => {
             session.set_link(Link::Unlinked);
+            session.channels_mut().end_wait();
             let pool = session.pool();
             pools[pool].place_waiters_mut().retain(|waiter| waiter.session != id);
         }

@@ -264,7 +264,41 @@ impl SharedPool {
         };
         dials.probing = !proven;
         self.share(worker).open.fetch_add(1, Relaxed);
-        Some(Slot { pool: Arc::clone(self), worker, token })
+        Some(Slot { pool: Arc::clone(self), worker, token, counts: Counts::InPool })
+    }
+
+    /// Takes the place of the connection over which `worker` listens for the pool's clients. It
+    /// counts in the limits of the database, the user and the server, not in that of the pool,
+    /// whose clients may all wait for it.
+    ///
+    /// # Errors
+    /// [`NoPlace`]: there is none now.
+    pub(crate) fn open_apart(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        limits: Limits,
+        wish: &Wish<'_>,
+        now: Instant,
+    ) -> Result<Slot, NoPlace> {
+        let mut dials = self.dials();
+        if dials.probing || dials.failure.as_ref().is_some_and(|failure| failure.retry_at > now) {
+            return Err(NoPlace::Later);
+        }
+        if !self.database.open.take(limits.database) {
+            return Err(NoPlace::Full);
+        }
+        if !self.user_open.take(limits.user) {
+            self.database.open.give_back();
+            return Err(NoPlace::Full);
+        }
+        let Some(token) = wish.budget.take(Arc::as_ptr(self).addr(), worker, wish, now) else {
+            self.user_open.give_back();
+            self.database.open.give_back();
+            return Err(NoPlace::Full);
+        };
+        // What was proven by servers that are all gone may not hold any more.
+        dials.probing = !(dials.proven && self.open.get() > 0);
+        Ok(Slot { pool: Arc::clone(self), worker, token, counts: Counts::Apart })
     }
 
     /// Notes that a server connection was opened and, in a cluster, leads where it should: there is
@@ -412,6 +446,24 @@ pub struct Slot {
     pool: Arc<SharedPool>,
     worker: WorkerId,
     token: Token,
+    counts: Counts,
+}
+
+/// Whether a server connection counts in the limit of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    InPool,
+    Apart,
+}
+
+/// Why there is no place for a connection that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// The last attempt to open a connection has failed, or one is under way that must succeed
+    /// first.
+    Later,
+    /// A limit is reached.
+    Full,
 }
 
 impl Slot {
@@ -448,10 +500,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.pool.share(self.worker).open.fetch_sub(1, Relaxed);
         self.pool.user_open.give_back();
         self.pool.database.open.give_back();
-        self.pool.open.give_back();
+        if self.counts == Counts::InPool {
+            self.pool.share(self.worker).open.fetch_sub(1, Relaxed);
+            self.pool.open.give_back();
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn pools(core: &Core, now: Instant) -> Vec<PoolSnapshot> {
             user: pool.key().user.to_string(),
             mode: pool.config().pool.mode.as_str(),
             servers_dialing: pool.dialing(),
+            listen_channels: pool.listener().map_or(0, |it| it.channels().count() as u32),
             stats: pool.stats().clone(),
             ..PoolSnapshot::default()
         })
@@ -46,6 +47,7 @@ pub(crate) fn pools(core: &Core, now: Instant) -> Vec<PoolSnapshot> {
         let pool = &mut pools[server.pool().index()];
         match server.state() {
             ServerState::Dialing => {}
+            ServerState::Listening => pool.servers_listening += 1,
             ServerState::Idle(_) => pool.servers_idle += 1,
             ServerState::Linked(..) => pool.servers_active += 1,
             ServerState::AwaitingCancels(_) | ServerState::Closing => pool.servers_leaving += 1,
@@ -77,6 +79,7 @@ pub(crate) fn servers(core: &Core, now: Instant) -> Vec<(ServerId, ServerSnapsho
                     ServerState::Dialing => "dialing",
                     ServerState::Idle(_) => "idle",
                     ServerState::Linked(..) => "active",
+                    ServerState::Listening => "listening",
                     ServerState::AwaitingCancels(_) | ServerState::Closing => "leaving",
                 },
                 process_id: server.backend_key().process_id,

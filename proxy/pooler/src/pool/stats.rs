@@ -94,6 +94,9 @@ pub struct PoolStats {
     /// pinned: it keeps its server connection all the same. The metric
     /// `pgimbal_pins_by_question_total`.
     pub pins_by_question: u64,
+    /// Notifications (NOTIFY) that came over a connection which clients share to listen, counted
+    /// once for each client that listens to the channel. The metric `pgimbal_notifications_total`.
+    pub notifications: u64,
     /// Error responses from servers and from the proxy, by SQLSTATE. At most 300 different ones are
     /// counted; further ones are left out. The metric `pgimbal_errors_total`.
     pub errors: BTreeMap<SqlState, u64>,
@@ -147,6 +150,7 @@ impl PoolStats {
         self.resets += other.resets;
         self.shape_checks += other.shape_checks;
         self.pins_by_question += other.pins_by_question;
+        self.notifications += other.notifications;
         for (code, n) in &other.errors {
             *self.errors.entry(*code).or_default() += n;
         }
@@ -183,6 +187,12 @@ pub struct PoolSnapshot {
     /// Server connections that wait for the end of a cancel request, or are closing: they serve
     /// nobody. The metric `pgimbal_servers_leaving`.
     pub servers_leaving: u32,
+    /// Server connections that listen for all clients of the pool on their worker: at most one for
+    /// each worker. The metric `pgimbal_servers_listening`.
+    pub servers_listening: u32,
+    /// Channels that these listen to, added up over the workers. The metric
+    /// `pgimbal_listen_channels`.
+    pub listen_channels: u32,
     /// How long the client has waited so far that waits longest, for a server connection or for a
     /// place among the pinned sessions; zero if none waits. The metric
     /// `pgimbal_longest_wait_seconds`.
@@ -211,6 +221,8 @@ impl PoolSnapshot {
         self.servers_idle += other.servers_idle;
         self.servers_dialing += other.servers_dialing;
         self.servers_leaving += other.servers_leaving;
+        self.servers_listening += other.servers_listening;
+        self.listen_channels += other.listen_channels;
         self.longest_wait = self.longest_wait.max(other.longest_wait);
         for (reason, n) in &other.pinned {
             *self.pinned.entry(reason).or_default() += n;
@@ -277,8 +289,8 @@ pub struct ServerSnapshot {
     pub database: String,
     /// The user of the connection's pool, as clients say it.
     pub user: String,
-    /// `dialing`, `idle`, `active` (linked to a client) or `leaving` (closing, or waiting for the
-    /// end of a cancel request).
+    /// `dialing`, `idle`, `active` (linked to a client), `listening` (for all clients of its pool)
+    /// or `leaving` (closing, or waiting for the end of a cancel request).
     pub state: &'static str,
     /// The process id of the server process, from BackendKeyData; as `pg_stat_activity` shows it.
     pub process_id: u32,

@@ -19,6 +19,7 @@ use crate::cluster::{hold, readers, route};
 use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
+use crate::listener::steps;
 use crate::server::{Server, ServerState};
 use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
@@ -69,6 +70,7 @@ pub(crate) fn tick(core: &mut Core, now: Instant) {
         core.looked_over = Some(now);
         for id in core.pools.ids() {
             keep_size(core, id, now);
+            steps::tick(core, id, now);
             route::send_to_replicas(core, id, now);
         }
         yielding::give_up_idle(core, now);
@@ -257,7 +259,7 @@ fn due(core: &Core, server: &Server, now: Instant) -> Option<Due> {
             }
             due_in_use(client, server, pool, now - since, now)
         }
-        ServerState::Dialing | ServerState::Closing => None,
+        ServerState::Dialing | ServerState::Listening | ServerState::Closing => None,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::cluster::{DialedNode, consistency, route};
 use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{PoolId, ServerId};
+use crate::listener::steps;
 use crate::plan::Plan;
 use crate::pool::shared::{Audience, Welcome};
 use crate::pool::{Place, checkout, dial, queue};
@@ -67,13 +68,19 @@ pub(crate) fn dialed(core: &mut Core, id: ServerId, dialed: Dialed, now: Instant
             return wrong_node(core, id, dialed.found, now);
         }
     }
-    pool.end_dial();
+    let listens = server.serves_listener();
+    if !listens {
+        pool.end_dial();
+    }
     pool.stats_mut().server_logins += 1;
     pool.shared().set_welcome(Welcome { parameters: dialed.parameters });
     pool.shared().dial_succeeded();
     let pool = pool.id();
     queue::wake_logins(core, pool);
-    checkout::release(core, id, now);
+    match listens {
+        true => steps::opened(core, id, now),
+        false => checkout::release(core, id, now),
+    }
     dial::dial_if_wanted(core, pool, now);
 }
 
@@ -88,10 +95,13 @@ pub(crate) fn dial_failed(
 ) {
     let Some(server) = forget(core, id) else { return };
     let (node, pool_id, budget) = (server.node, server.pool, Arc::clone(server.slot.budget()));
+    let listens = server.serves_listener();
     // Its place is free from here on.
     drop(server);
     let pool = &mut core.pools[pool_id];
-    pool.end_dial();
+    if !listens {
+        pool.end_dial();
+    }
     pool.stats_mut().server_login_failures += 1;
     let code = error::ErrorFields::parse(&error).ok().map(|fields| fields.code);
     if let Some(code) = code {
@@ -111,6 +121,9 @@ pub(crate) fn dial_failed(
         false => (pool.config().pool.server_login_retry, Audience::Waiters),
     };
     pool.shared().dial_failed(error, now, longest, audience);
+    if listens {
+        steps::not_opened(core, pool_id, id, audience, now);
+    }
     if quiet {
         node_failed(core, pool_id, node, now);
     }
@@ -121,15 +134,18 @@ pub(crate) fn dial_failed(
 /// changed meanwhile.
 fn wrong_node(core: &mut Core, id: ServerId, found: Option<DialedNode>, now: Instant) {
     let Some(server) = core.servers.get(id) else { return };
-    let pool_id = server.pool;
+    let (pool_id, listens) = (server.pool, server.serves_listener());
     let error = error_body(&Report::error(
         SqlState::CANNOT_CONNECT_NOW,
         "the server is not the one that its cluster's prober has seen",
     ));
     let pool = &mut core.pools[pool_id];
     pool.shared().dial_failed(error, now, LONGEST_QUIET_PAUSE, Audience::Nobody);
-    pool.end_dial();
     pool.stats_mut().server_login_failures += 1;
+    match listens {
+        true => steps::gone(core, pool_id, id, now),
+        false => pool.end_dial(),
+    }
     dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
     node_failed(core, pool_id, found.map(|found| found.node), now);
 }
@@ -176,12 +192,16 @@ pub(crate) fn lost(
             consistency::note_written(Some(session), pool, now);
             let outcome = recovery::on_server_lost(session, &mut server, pool, plan);
             session.on_server_gone(&mut core.tables.settings);
+            core.tables.channel_work.note_session(session.id());
             outcome
         }
     };
-    let (pool_id, epoch) = (server.pool, server.epoch);
+    let (pool_id, epoch, listens) = (server.pool, server.epoch, server.serves_listener());
     // Its place is free from here on.
     drop(server);
+    if listens {
+        steps::gone(core, pool_id, id, now);
+    }
     if let Some(epoch) = epoch {
         let pool = &mut core.pools[pool_id];
         core.actions.probe_hint(pool, ProbeHint::ConnectionBroke(epoch.node));

@@ -192,6 +192,9 @@ pub enum OwnQuery {
     /// Reads the database's catalog, by which texts are found to be reads. After an error what was
     /// known before holds.
     Catalog,
+    /// Listens to the channels that a shared connection carries for the session, so that code and
+    /// queries about them find what PostgreSQL would show. An error changes nothing.
+    Listen,
     /// Deallocates all prepared statements (DEALLOCATE ALL), because what the proxy believes of
     /// them is wrong.
     Deallocate,

@@ -4,7 +4,7 @@ mod catalog;
 mod errors;
 mod own_query;
 mod ready;
-mod replies;
+pub(crate) mod replies;
 mod turn;
 
 use std::time::Instant;
@@ -120,8 +120,7 @@ pub(crate) fn process_idle(core: &mut Core, id: ServerId, buf: &[u8]) -> IdleMes
                 let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
                     return IdleMessages::Dead;
                 };
-                replies::note_hot_standby(server, &mut core.tables, name);
-                server.reported = core.tables.reported.with(&server.reported, name, value);
+                replies::note_reported(server, &mut core.tables, name, value);
             }
             backend::ERROR_RESPONSE => {
                 server.shutdown_notice = Some(body.into());
@@ -143,6 +142,7 @@ fn run(turn: &mut ServerTurn<'_>) -> Halt {
     }
     if std::mem::take(&mut turn.ready_due) {
         ready::settle_idle(turn);
+        ready::settle_channels(turn);
         if let Err(stop) = ready::after_ready(turn) {
             return stop.into();
         }
@@ -278,12 +278,22 @@ fn message(turn: &mut ServerTurn<'_>, header: Header, body: &[u8]) -> Result<For
         backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Ok(turn.rows()),
         backend::ERROR_RESPONSE => errors::error(turn, body),
         backend::NOTICE_RESPONSE if is_last_notice(body) => Ok(Forwarding::Swallow),
+        backend::NOTIFICATION_RESPONSE if comes_otherwise(turn, body) => Ok(Forwarding::Swallow),
         backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {
             Ok(asynchronous(turn, header.tag))
         }
         backend::PARAMETER_STATUS => replies::parameter_status(turn, body),
         _ => Err(Stop::Fault),
     }
+}
+
+/// Whether a notification, of which `body` is what has arrived, reaches the session over the
+/// connection that listens for it and for others.
+fn comes_otherwise(turn: &ServerTurn<'_>, body: &[u8]) -> bool {
+    // The sender's process id stands in front of the channel's name.
+    let name = body.get(4..).and_then(|named| named.split(|&byte| byte == 0).next());
+    let session = turn.session.as_deref().filter(|session| session.channels().is_any());
+    session.zip(name).is_some_and(|(session, name)| session.channels().carries(name))
 }
 
 /// What the server says on its own account passes to whoever is linked, unless the proxy's own

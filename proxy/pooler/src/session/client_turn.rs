@@ -3,6 +3,7 @@
 mod aborted;
 mod admission;
 mod bind;
+mod channels;
 mod copy;
 mod extended;
 mod names;

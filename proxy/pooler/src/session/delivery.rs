@@ -7,7 +7,7 @@ use crate::ids::SessionId;
 use crate::server::servers::Servers;
 use crate::session::output::Full;
 use crate::session::sessions::Sessions;
-use crate::session::{Presence, dismissal};
+use crate::session::{Link, Presence, Session, dismissal};
 
 /// As `Pooler::queue_output`(crate::pooler::Pooler::queue_output).
 pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
@@ -28,12 +28,25 @@ pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Ite
 #[inline]
 pub(crate) fn take(sessions: &mut Sessions, servers: &Servers, id: SessionId) -> Option<Vec<u8>> {
     let session = sessions.get_mut(id)?;
-    if session.output.is_empty() {
+    if session.output.is_empty() && !session.channels.has_notifications() {
         return None;
     }
     let server = session.link.server().and_then(|server| servers.get(server));
     if server.is_some_and(|server| server.is_passing_to(id)) {
         return None;
     }
-    session.output.take()
+    if let Some(output) = session.output.take() {
+        return Some(output);
+    }
+    // Until its transaction has ended, notifications wait.
+    let is_between = match session.link {
+        Link::Ready(_) => server.is_some_and(|server| server.is_settled()),
+        _ => is_between_messages(session),
+    };
+    if is_between { session.channels.take_notifications() } else { None }
+}
+
+/// Whether nothing of the session's is half-way to a server.
+fn is_between_messages(session: &Session) -> bool {
+    session.between_messages() && session.aborted.is_none()
 }

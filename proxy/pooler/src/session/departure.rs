@@ -14,6 +14,7 @@ use pgimbal_wire::encode::{self, TransactionStatus};
 use crate::cancel::request;
 use crate::core::Core;
 use crate::ids::{ServerId, SessionId};
+use crate::listener::steps;
 use crate::plan::Plan;
 use crate::pool::{Pool, checkout, dial, queue};
 use crate::server::pending::{OwnQuery, Owner};
@@ -71,7 +72,8 @@ pub(crate) fn depart(
 /// Forgets a session. A server connection that it still has cannot be trusted and is closed.
 pub(crate) fn end(core: &mut Core, id: SessionId) {
     queue::stop_waiting(&mut core.sessions, &mut core.pools, id);
-    let Some(session) = core.sessions.remove(id) else { return };
+    let Some(mut session) = core.sessions.remove(id) else { return };
+    steps::forget_session(core, session.pool, id, &session.channels.leave());
     session.settings.close(&mut core.tables.settings);
     core.pools[session.pool].remove_session(id);
     core.pools[session.serving].remove_login(id);

@@ -68,9 +68,8 @@ pub enum Form {
     /// SELECT, INSERT, SHOW, SET TRANSACTION, NOTIFY and all others whose effects on the session
     /// end with their transaction.
     Plain,
-    /// Any other statement that is not followed (DDL, DO, LISTEN, UNLISTEN, LOAD, CLOSE, a FETCH or
-    /// MOVE that may leave something, …), or a followed one whose exact form is not known: see
-    /// `raises`.
+    /// Any other statement that is not followed (DDL, DO, LOAD, CLOSE, a FETCH or MOVE that may
+    /// leave something, …), or a followed one whose exact form is not known: see `raises`.
     Other,
     /// FETCH or MOVE, which runs what a portal or cursor of this transaction was declared for.
     Fetch,
@@ -120,6 +119,13 @@ pub enum Form {
     UnlockAll,
     /// COPY, in either direction (FROM or TO); see [`Classified::access`].
     Copy,
+    /// LISTEN, with the channel's name, cut as PostgreSQL cuts it (63 bytes); `raises` has
+    /// [`Kinds::CHANNELS`], for a session whose channels are not on a shared connection.
+    Listen(Bytes),
+    /// UNLISTEN of one channel, with its name, cut as PostgreSQL cuts it (63 bytes).
+    Unlisten(Bytes),
+    /// UNLISTEN *: of all channels.
+    UnlistenAll,
 }
 
 /// How settings are set, which decides the tag of the CommandComplete.
@@ -218,7 +224,15 @@ impl Step {
     pub(super) fn leaves_nothing(&self) -> bool {
         self.raises.is_empty()
             && !self.local
-            && matches!(self.form, Form::Plain | Form::Other | Form::Copy | Form::Fetch)
+            && matches!(
+                self.form,
+                Form::Plain
+                    | Form::Other
+                    | Form::Copy
+                    | Form::Fetch
+                    | Form::Unlisten(_)
+                    | Form::UnlistenAll
+            )
     }
 
     /// Whether the statement equals [`Self::PLAIN`]: it leaves nothing in its session, and needs no
@@ -360,8 +374,8 @@ impl Classified {
 
 impl Form {
     /// Returns whether such a statement is noted once the server has answered it with
-    /// CommandComplete: always if it sets or resets settings, or makes or drops prepared statements
-    /// (DISCARD ALL too); only where settings were changed if it ends a transaction or is about a
+    /// CommandComplete: always if it sets or resets settings, makes or drops prepared statements
+    /// (DISCARD ALL too), or is LISTEN or UNLISTEN; only where settings were changed if it ends a transaction or is about a
     /// savepoint; never otherwise. What it leaves besides ([`Step::raises`]) is asked about all the
     /// same.
     #[must_use]
@@ -388,7 +402,10 @@ impl Form {
             | Form::DiscardAll
             | Form::Prepare(_)
             | Form::Deallocate(_)
-            | Form::DeallocateAll => Followed::Always,
+            | Form::DeallocateAll
+            | Form::Listen(_)
+            | Form::Unlisten(_)
+            | Form::UnlistenAll => Followed::Always,
         }
     }
 
@@ -421,6 +438,8 @@ impl Form {
             Form::Deallocate(_) => tag == b"DEALLOCATE",
             Form::DeallocateAll => tag == b"DEALLOCATE ALL",
             Form::Copy => tag.starts_with(b"COPY "),
+            Form::Listen(_) => tag == b"LISTEN",
+            Form::Unlisten(_) | Form::UnlistenAll => tag == b"UNLISTEN",
         }
     }
 }

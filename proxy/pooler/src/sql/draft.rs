@@ -65,12 +65,14 @@ impl Draft {
             | Lead::Discard
             | Lead::End
             | Lead::Execute
+            | Lead::Listen
             | Lead::Prepare
             | Lead::Release
             | Lead::Reset
             | Lead::Rollback
             | Lead::Savepoint
-            | Lead::Set => true,
+            | Lead::Set
+            | Lead::Unlisten => true,
             _ => false,
         }
     }
@@ -84,6 +86,9 @@ impl Draft {
             Some(Parsed::Form(Form::Execute(_))) if !self.is_quiet() => self.unfollowed(),
             Some(Parsed::Form(form @ Form::Execute(_))) => {
                 Step { form, raises: Step::UNREADABLE.raises, local: true }
+            }
+            Some(Parsed::Form(form @ Form::Listen(_))) => {
+                Step { form, raises: Kinds::CHANNELS, local: false }
             }
             Some(Parsed::Form(form)) => followed(form),
             Some(Parsed::Seed) => Step { form: Form::Other, raises: Kinds::SEED, local: false },

@@ -46,6 +46,9 @@ pub(super) fn statement(lead: Lead, text: &[u8], whole: bool, reading: Reading) 
         }
         Lead::Deallocate => deallocate(cursor)?,
         Lead::Discard => discard(cursor)?,
+        Lead::Listen => Parsed::Form(Form::Listen(name(cursor)?)),
+        Lead::Unlisten if cursor.mark(b'*') => Parsed::Form(Form::UnlistenAll),
+        Lead::Unlisten => Parsed::Form(Form::Unlisten(name(cursor)?)),
         _ => return None,
     };
     cursor.is_at_end().then_some(form)

@@ -32,7 +32,9 @@ impl Form {
             | Form::Reset(name, _)
             | Form::Prepare(name)
             | Form::Execute(name)
-            | Form::Deallocate(name) => ALLOCATION + name.len(),
+            | Form::Deallocate(name)
+            | Form::Listen(name)
+            | Form::Unlisten(name) => ALLOCATION + name.len(),
             Form::Set(list, _) => ALLOCATION + list.iter().map(Assignment::bytes).sum::<usize>(),
             _ => 0,
         }

@@ -10,6 +10,7 @@ mod failover_logins;
 mod failover_reruns;
 mod limits;
 mod linking;
+mod listening;
 mod prepared;
 mod questions;
 mod state;

@@ -34,6 +34,8 @@ pub(crate) struct Client {
     pub(crate) ready_got: usize,
     pub(crate) steps_left: usize,
     pub(crate) tokens: usize,
+    /// The payloads of the notifications that it got.
+    pub(crate) told: Vec<String>,
     /// The last lines it saw, for a person.
     pub(crate) seen: VecDeque<String>,
 }
@@ -79,6 +81,7 @@ impl Client {
             ready_got: 0,
             steps_left: steps,
             tokens: 0,
+            told: Vec::new(),
             seen: VecDeque::new(),
         }
     }
@@ -151,6 +154,11 @@ impl Client {
                 return;
             }
             b'K' => return,
+            b'A' => {
+                let payload = body[4..].split(|&b| b == 0).nth(1).unwrap_or_default();
+                self.told.push(String::from_utf8_lossy(payload).into_owned());
+                return;
+            }
             b'Z' if self.stage == Stage::Greeting => {
                 let refused = self.startup.iter().any(|(_, value)| value == "Bad");
                 assert!(!refused, "client {} was let in\n{}", self.number, self.transcript());

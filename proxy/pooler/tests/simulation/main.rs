@@ -20,7 +20,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use pgimbal_config::{ClusterConfig, PoolMode, ResolvedCluster};
+use pgimbal_config::{ClusterConfig, ListenMode, PoolMode, ResolvedCluster};
 use random::Random;
 use world::{Shape, Troubles, World, pool};
 
@@ -89,6 +89,11 @@ fn shape(seed: u64) -> Shape {
     if random.chance(10) {
         pool.mode = PoolMode::Session;
     }
+    pool.listen_mode = match seed % 4 {
+        0 | 1 => ListenMode::Share,
+        2 => ListenMode::Close,
+        _ => ListenMode::Pin,
+    };
     let calm = random.chance(40);
     let mut trouble = || !calm && random.chance(50);
     let (kills, vanishings, cancels, dial_failures) = (trouble(), trouble(), trouble(), trouble());

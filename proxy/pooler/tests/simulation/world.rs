@@ -105,6 +105,8 @@ enum Later {
     Dialed(usize),
     Ended(usize),
     Wake(usize, SessionId),
+    /// The task of a server connection that listens runs.
+    Drive(usize),
     /// A cancel request on its way, and for which client it was made.
     Cancel {
         peer: usize,
@@ -289,8 +291,23 @@ impl World {
         if !peer.backend.closed {
             peer.backend.feed(&piece);
         }
+        self.spread_notifications(at);
         self.note_end(at);
         true
+    }
+
+    /// What a backend has notified reaches all that listen.
+    fn spread_notifications(&mut self, at: usize) {
+        for channel in std::mem::take(&mut self.peers[at].backend.notified) {
+            self.notify(&channel, "");
+        }
+    }
+
+    /// Somebody notifies a channel.
+    pub(crate) fn notify(&mut self, channel: &str, payload: &str) {
+        for peer in self.peers.iter_mut().filter(|peer| peer.stage == PeerStage::Open) {
+            peer.backend.hear(channel, payload);
+        }
     }
 
     fn bytes_leave_backend(&mut self) -> bool {

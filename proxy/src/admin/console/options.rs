@@ -132,7 +132,7 @@ fn clients(clients: &ClientConfig) -> Options<17> {
     ]
 }
 
-fn pool(pool: &PoolConfig) -> Options<25> {
+fn pool(pool: &PoolConfig) -> Options<26> {
     [
         ("pool_mode", pool.mode.as_str().to_owned()),
         ("pool_size", pool.size.to_string()),
@@ -155,6 +155,7 @@ fn pool(pool: &PoolConfig) -> Options<25> {
         ("reset_query_always", pool.reset_query_always.to_string()),
         ("verify", pool.verify.as_str().to_owned()),
         ("hidden_state", pool.hidden_state.as_str().to_owned()),
+        ("listen_mode", pool.listen_mode.as_str().to_owned()),
         ("on_client_gone", pool.on_client_gone.as_str().to_owned()),
         ("max_prepared_statements", pool.max_prepared_statements.to_string()),
         ("max_statement_bytes", format!("{}B", pool.max_statement_bytes)),

@@ -75,6 +75,14 @@ const GAUGES: &[Gauge] = &[
         "Server connections that close, or wait for the end of a cancel request.",
         |p| p.servers_leaving.into(),
     ),
+    (
+        "pgimbal_servers_listening",
+        "Server connections over which a worker listens for all clients of the pool.",
+        |p| p.servers_listening.into(),
+    ),
+    ("pgimbal_listen_channels", "Channels that they listen to, over all workers.", |p| {
+        p.listen_channels.into()
+    }),
     ("pgimbal_longest_wait_seconds", "How long the longest waiter has waited.", |p| {
         p.longest_wait.as_secs_f64()
     }),
@@ -180,6 +188,11 @@ const COUNTERS: &[Counter] = &[
         "pgimbal_pins_by_question_total",
         "Pins beyond max_pinned, for state that only a question has shown.",
         |p| p.stats.pins_by_question,
+    ),
+    (
+        "pgimbal_notifications_total",
+        "Notifications for clients that share a connection to listen, once for each client.",
+        |p| p.stats.notifications,
     ),
 ];
 

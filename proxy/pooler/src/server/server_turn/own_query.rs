@@ -8,6 +8,7 @@ use crate::plan::Stop;
 use crate::recovery::proof::Rerun;
 use crate::server::Setup;
 use crate::server::pending::{OwnQuery, Pending};
+use crate::session::channels::Here;
 use crate::session::settings::{RefusedSettings, SettingsId};
 use crate::session::{Link, Presence, Trial, arrival, setup};
 use crate::sql::Kinds;
@@ -26,6 +27,7 @@ pub(super) fn own_query_ended(
             | OwnQuery::Question
             | OwnQuery::Facts
             | OwnQuery::Catalog
+            | OwnQuery::Listen
             | OwnQuery::RerunEnd
     );
     let may_fail = may_fail || (kind == OwnQuery::Restore && status_is_idle(turn));
@@ -51,6 +53,7 @@ pub(super) fn own_query_ended(
         OwnQuery::Question => question_answered(turn, failed),
         OwnQuery::Facts => facts_answered(turn, failed),
         OwnQuery::Catalog => catalog::answered(turn, failed),
+        OwnQuery::Listen => listens(turn, failed),
         OwnQuery::Restore => return Ok(restored(turn, failed)),
         OwnQuery::RerunEnd => {
             ready::count(turn);
@@ -199,6 +202,14 @@ fn facts_answered(turn: &mut ServerTurn<'_>, failed: bool) {
     turn.freed = Freed::No;
     if is_setting_up(turn) {
         setup_goes_on(turn);
+    }
+}
+
+/// The server connection listens to the channels of the session, whose own message comes next.
+fn listens(turn: &mut ServerTurn<'_>, failed: bool) {
+    turn.freed = Freed::No;
+    if let Some(session) = turn.session.as_deref_mut().filter(|_| !failed) {
+        session.channels_mut().set_here(Here::Yes);
     }
 }
 

@@ -139,16 +139,20 @@ fn settle_transaction(turn: &mut ServerTurn<'_>, failed: bool, idle: bool) {
         let unsettled = std::mem::take(&mut turn.server.unsettled);
         turn.server.surplus.extend(unsettled);
     }
-    let Some(session) = turn.session.as_deref_mut() else { return };
-    if session.settings().changed_in_transaction() {
+    if let Some(session) = turn.session.as_deref_mut()
+        && session.changed_in_transaction()
+    {
         let table = &mut turn.tables.settings;
         if failed {
             session.settings_mut().rollback(table);
+            session.channels_mut().rollback();
         } else {
             session.settings_mut().commit(table);
+            session.channels_mut().commit();
         }
         setup::settings_changed(session, turn.server, turn.pool, turn.tables, turn.now);
     }
+    settle_channels(turn);
 }
 
 /// The session's transactions have ended, if no reply is pending any more.
@@ -159,6 +163,17 @@ pub(super) fn settle_idle(turn: &mut ServerTurn<'_>) {
     let is_home = session.serving() == session.pool();
     if let Some(routing) = session.routing_mut().filter(|_| is_home) {
         routing.note_end();
+    }
+}
+
+/// As [`settle_idle`], for what the session listens to: behind the commit, for what has been
+/// notified since that was sent is the client's.
+pub(super) fn settle_channels(turn: &mut ServerTurn<'_>) {
+    let ended = turn.idle && turn.server.status == TransactionStatus::Idle;
+    let Some(session) = turn.session.as_deref_mut().filter(|_| ended) else { return };
+    if session.channels().is_any() {
+        session.channels_mut().on_transaction_end();
+        turn.tables.channel_work.note_session(session.id());
     }
 }
 
@@ -279,7 +294,21 @@ pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
         setup::start_reset(turn.server, turn.pool, turn.tables, turn.plan);
         return Ok(());
     }
-    if take_idle_limit_off(turn) { Ok(()) } else { Err(Stop::Checkin) }
+    if take_channels_off(turn) || take_idle_limit_off(turn) { Ok(()) } else { Err(Stop::Checkin) }
+}
+
+/// A server connection that listens would get notifications while it serves nobody. Returns whether
+/// that is being ended.
+fn take_channels_off(turn: &mut ServerTurn<'_>) -> bool {
+    if !turn.server.residue.meets(Kinds::CHANNELS) {
+        return false;
+    }
+    turn.server.residue.remove(Kinds::CHANNELS);
+    if let Some(session) = turn.session.as_deref_mut() {
+        session.set_link(Link::Cleaning(turn.server.id));
+    }
+    setup::send_own(turn.server, OwnQuery::Untimed, b"UNLISTEN *", turn.plan);
+    true
 }
 
 /// Lets the client's next message wait where it has had the ReadyForQuery for all that it sent, but

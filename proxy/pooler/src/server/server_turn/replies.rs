@@ -243,8 +243,7 @@ pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
     let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
         return Err(Stop::Fault);
     };
-    note_hot_standby(turn.server, turn.tables, name);
-    turn.server.reported = turn.tables.reported.with(&turn.server.reported, name, value);
+    note_reported(turn.server, turn.tables, name, value);
     let own = turn.answers_own().is_some();
     let Some(session) = turn.session.as_deref_mut() else { return Ok(Forwarding::Swallow) };
     if own || !matches!(session.link(), Link::Ready(_)) {
@@ -266,8 +265,14 @@ pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
     }
 }
 
+/// A server has reported a setting.
+pub(crate) fn note_reported(server: &mut Server, tables: &mut Tables, name: &[u8], value: &[u8]) {
+    note_hot_standby(server, tables, name);
+    server.reported = tables.reported.with(&server.reported, name, value);
+}
+
 /// A server that begins or ends to be a standby says so on its connections (PostgreSQL 14 on).
-pub(super) fn note_hot_standby(server: &Server, tables: &mut Tables, name: &[u8]) {
+fn note_hot_standby(server: &Server, tables: &mut Tables, name: &[u8]) {
     if name == b"in_hot_standby"
         && let Some(epoch) = server.epoch
     {

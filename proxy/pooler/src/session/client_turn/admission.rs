@@ -3,6 +3,7 @@
 use pgimbal_config::PoolMode;
 use pgimbal_wire::error::{Report, Severity, SqlState};
 
+use super::channels;
 use super::turn::{ClientTurn, Step};
 use crate::cluster::route;
 use crate::error::error_body;
@@ -68,7 +69,8 @@ pub(super) fn refuses_block(turn: &mut ClientTurn<'_>, classified: &Classified) 
 /// Whether the pool lets a text through.
 ///
 /// # Errors
-/// [`Stop::WaitForPlace`] when it has to wait for a place among the pinned sessions.
+/// [`Stop::WaitForPlace`] when it has to wait for a place among the pinned sessions, or, as
+/// [`Stop::Wait`], for the shared connection to listen.
 pub(super) fn admit(turn: &mut ClientTurn<'_>, classified: &Classified) -> Result<Admission, Stop> {
     if refuses_block(turn, classified) {
         return Ok(Admission::Refused);
@@ -77,7 +79,11 @@ pub(super) fn admit(turn: &mut ClientTurn<'_>, classified: &Classified) -> Resul
         turn.session.refuse(wrong.body(Severity::Error));
         return Ok(Admission::Refused);
     }
-    let raises = classified.raises();
+    channels::await_channels(turn, classified)?;
+    let mut raises = classified.raises();
+    if channels::carries_all(turn, classified) {
+        raises.remove(Kinds::CHANNELS);
+    }
     let will_pin = raises.meets(WAITS_FOR_PLACE)
         && !raises.meets(Kinds::UNNAMED_SETTINGS)
         && !classified.marks.begins()

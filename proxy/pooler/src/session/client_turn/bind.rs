@@ -13,7 +13,7 @@ use super::older_settings::{self, OlderSettings};
 use super::statements::{self, write_client_name};
 use super::turn::{ClientTurn, Step};
 use super::values::BoundValues;
-use super::{admission, names, raise, reprepare, script};
+use super::{admission, channels, names, raise, reprepare, script};
 use crate::cluster::route::{self, Misnamed};
 use crate::plan::Stop;
 use crate::recovery::effects::SegmentEffects;
@@ -53,7 +53,8 @@ pub(super) fn bind(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     {
         return Ok(());
     }
-    if let Some((_, classified)) = &bound {
+    if let Some((text, classified)) = &bound {
+        channels::bring_here(turn, classified, text)?;
         admission::await_facts(turn, classified)?;
     }
     if bound.is_none() && admission::is_refused(turn, &PLAIN) {

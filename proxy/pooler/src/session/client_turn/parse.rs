@@ -9,7 +9,7 @@ use pgimbal_wire::frame::{HEADER_LEN, Header};
 
 use super::statements::{self, write_client_name};
 use super::turn::{ClientTurn, Message, Step};
-use super::{admission, names, raise, reprepare, room};
+use super::{admission, channels, names, raise, reprepare, room};
 use crate::recovery::effects::SegmentEffects;
 use crate::server::pending::{
     DescribeInFlight, NameChange, NameFor, Origin as MessageOrigin, ParseInFlight, Pending,
@@ -66,6 +66,7 @@ fn parse_read(
     if admission::is_refused(turn, classified) || admission::admit(turn, classified)?.is_refused() {
         return Ok(());
     }
+    channels::bring_here(turn, classified, parse.text)?;
     admission::await_facts(turn, classified)?;
     parse_admitted(turn, message, parse, read)
 }

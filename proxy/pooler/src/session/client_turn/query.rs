@@ -5,7 +5,7 @@ use pgimbal_wire::encode;
 use pgimbal_wire::frame::Header;
 
 use super::turn::{ClientTurn, Message, Step};
-use super::{admission, names, raise, script, statements};
+use super::{admission, channels, names, raise, script, statements};
 use crate::plan::Body;
 use crate::recovery::effects::SegmentEffects;
 use crate::server::pending::Pending;
@@ -43,6 +43,7 @@ fn query_read(
         // Answered in place of the server, as is the rest of its segment.
         return Ok(());
     }
+    channels::bring_here(turn, classified, text)?;
     admission::await_facts(turn, classified)?;
     if turn.session.unnamed.is_some() && turn.server()?.pending().may_skip() {
         // Whether it destroys the unnamed statement depends on what is in front of it.

@@ -73,6 +73,7 @@ pub(super) fn raise(turn: &mut ClientTurn<'_>, classified: &Classified, text: &[
         leave_a_witness(turn);
     }
     kinds.insert(asked_again(turn, classified));
+    turn.session.channels.note_sent();
     if kinds.meets(Kinds::SETTINGS) || turn.session.local != LocalSettings::Known {
         turn.doubt_readings();
     }
@@ -146,6 +147,13 @@ fn raised_by(turn: &mut ClientTurn<'_>, step: &sql::Step) -> Kinds {
                 None => step.raises,
             }
         }
+        // The shared connection listens; this one does too, until it is given back.
+        Form::Listen(name) if turn.session.channels.carries(name) => {
+            if let Some(server) = turn.server.as_deref_mut() {
+                server.residue_mut().insert(Kinds::CHANNELS);
+            }
+            Kinds::NONE
+        }
         Form::Set(_, SetBy::UnqualifiedFunction) => {
             let builtin = turn.pool.shared().database.facts.set_config_is_builtin(turn.now);
             // Another function of the name may do anything.
@@ -215,8 +223,8 @@ pub(super) fn raise_unfollowed(turn: &mut ClientTurn<'_>, classified: &Classifie
         turn.session.raised.insert(Kinds::ANYTHING);
         turn.session.local = LocalSettings::Unknown;
         turn.doubt_readings();
-    } else if turn.session.settings.changed_in_transaction() {
-        turn.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));
+    } else if turn.session.changed_in_transaction() {
+        turn.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::CHANNELS));
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) fn script_of(
     classified: &Classified,
     text: &[u8],
 ) -> Option<Script> {
-    let open = turn.session.settings.changed_in_transaction();
+    let open = turn.session.changed_in_transaction();
     let is_followed = |step: &sql::Step| match step.form.followed() {
         Followed::No => false,
         Followed::WithSettings => open,

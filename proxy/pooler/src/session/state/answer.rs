@@ -39,9 +39,10 @@ pub struct SessionState {
     /// Whether the session has temporary objects: something depends on its temporary schema. The
     /// session is pinned if so.
     pub temporary: bool,
-    /// Whether the session listens to a channel (`pg_listening_channels`). The session is pinned if
-    /// so.
-    pub channels: bool,
+    /// The channels that the session listens to on this server connection
+    /// (`pg_listening_channels`), in the database's encoding. The session is pinned for those that
+    /// no shared connection carries.
+    pub channels: Vec<Bytes>,
     /// Whether the session has a cursor WITH HOLD (`pg_cursors`). The session is pinned if so.
     pub cursors: bool,
     /// Whether the database has an event trigger that is not disabled (`pg_event_trigger`): then
@@ -90,7 +91,7 @@ impl Answer {
                     role: row.hex()??,
                     session_user: row.hex()??,
                     temporary: row.boolean()?,
-                    channels: row.boolean()?,
+                    channels: row.list()?,
                     cursors: row.boolean()?,
                     event_triggers: row.boolean()?,
                     other_set_config: row.boolean()?,
@@ -125,7 +126,7 @@ impl Answer {
         let session = self.session.as_ref();
         [
             (session.is_some_and(|s| s.temporary), Kinds::TEMPORARY),
-            (session.is_some_and(|s| s.channels), Kinds::CHANNELS),
+            (session.is_some_and(|s| !s.channels.is_empty()), Kinds::CHANNELS),
             (session.is_some_and(|s| s.cursors), Kinds::CURSORS),
             (self.locks == Some(true), Kinds::LOCKS),
             (self.statements.is_some_and(|counts| counts.from_sql > 0), Kinds::STATEMENTS),
@@ -169,11 +170,21 @@ impl<'a> Row<'a> {
 
     fn hex(&mut self) -> Option<Option<Bytes>> {
         let Some(digits) = self.text()? else { return Some(None) };
-        if digits.len() % 2 != 0 {
-            return None;
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-        let bytes = digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?));
-        Some(Some(bytes.collect::<Option<Vec<u8>>>()?.into()))
+        Some(Some(from_hex(digits)?))
     }
+
+    /// Several values in hexadecimal digits, with commas between them; NULL for none.
+    fn list(&mut self) -> Option<Vec<Bytes>> {
+        let Some(list) = self.text()? else { return Some(Vec::new()) };
+        list.split(|&byte| byte == b',').map(from_hex).collect()
+    }
+}
+
+fn from_hex(digits: &[u8]) -> Option<Bytes> {
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let bytes = digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?));
+    Some(bytes.collect::<Option<Vec<u8>>>()?.into())
 }

@@ -14,6 +14,7 @@ pub(crate) use inquiry::Asked;
 
 use crate::pool::Pool;
 use crate::server::Server;
+use crate::session::channels::TooManyChanges;
 use crate::session::pin::PinReason;
 use crate::session::settings::{Reset, Setting, Untracked, assign, assign_local};
 use crate::session::setup;
@@ -48,33 +49,17 @@ impl Books<'_> {
         if step.form.followed() == Followed::No {
             return;
         }
-        let table = &mut self.tables.settings;
         let committed = tag == Some(b"COMMIT") || tag == Some(b"PREPARE TRANSACTION");
         let tracked = match &step.form {
-            Form::Commit(_) | Form::PrepareTransaction if committed => {
-                self.session.settings.commit(table);
-                self.server.restore_mut().on_commit();
-                Ok(())
+            Form::Listen(_) | Form::Unlisten(_) | Form::UnlistenAll => {
+                return self.listens(&step.form);
             }
-            Form::PrepareTransaction => {
-                // It says the same outside a block, where it commits.
-                self.session.settings.rollback(table);
-                Err(Untracked::Ask)
-            }
-            Form::Commit(_) | Form::Rollback(_) => {
-                self.session.settings.rollback(table);
-                Ok(())
-            }
-            Form::Savepoint(name) => self.session.settings.savepoint(table, name),
-            Form::RollbackTo(name) => {
-                self.session.settings.rollback_to(table, name);
-                self.server.restore_mut().on_rollback_to();
-                Ok(())
-            }
-            Form::Release(name) => {
-                self.session.settings.release(table, name);
-                Ok(())
-            }
+            Form::Commit(_)
+            | Form::PrepareTransaction
+            | Form::Rollback(_)
+            | Form::Savepoint(_)
+            | Form::RollbackTo(_)
+            | Form::Release(_) => self.transaction(&step.form, committed),
             Form::Set(list, by) => self.set(list, *by),
             Form::Reset(name, scope) => self.reset(Reset::Name(name), *scope),
             Form::ResetAll => self.reset(Reset::All, Scope::Session),
@@ -95,6 +80,62 @@ impl Books<'_> {
         };
         self.note_tracked(tracked);
         setup::settings_changed(self.session, self.server, self.pool, self.tables, self.now);
+    }
+
+    /// A statement about the transaction is done; `committed` if its tag says that it has committed.
+    fn transaction(&mut self, form: &Form, committed: bool) -> Result<(), Untracked> {
+        let table = &mut self.tables.settings;
+        let (settings, channels) = (&mut self.session.settings, &mut self.session.channels);
+        match form {
+            Form::Commit(_) | Form::PrepareTransaction if committed => {
+                settings.commit(table);
+                channels.commit();
+                self.server.restore_mut().on_commit();
+            }
+            Form::Savepoint(name) => {
+                let followed = channels.savepoint(name);
+                let tracked = settings.savepoint(table, name);
+                self.note_listened(followed);
+                return tracked;
+            }
+            Form::RollbackTo(name) => {
+                settings.rollback_to(table, name);
+                channels.rollback_to(name);
+                self.server.restore_mut().on_rollback_to();
+            }
+            Form::Release(name) => {
+                settings.release(table, name);
+                channels.release(name);
+            }
+            _ => {
+                settings.rollback(table);
+                channels.rollback();
+                if *form == Form::PrepareTransaction {
+                    // It says the same outside a block, where it commits.
+                    return Err(Untracked::Ask);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// LISTEN or UNLISTEN is done.
+    fn listens(&mut self, form: &Form) {
+        let channels = &mut self.session.channels;
+        let followed = match form {
+            Form::Listen(name) => channels.listen(name),
+            Form::Unlisten(name) => channels.unlisten(Some(name)),
+            _ => channels.unlisten(None),
+        };
+        self.note_listened(followed);
+    }
+
+    /// What a transaction changes that is not followed to its end, the server is asked about.
+    fn note_listened(&mut self, followed: Result<(), TooManyChanges>) {
+        if followed.is_err() {
+            self.session.channels.rollback();
+            self.session.raised.insert(Kinds::CHANNELS);
+        }
     }
 
     fn note_tracked(&mut self, tracked: Result<(), Untracked>) {
@@ -234,6 +275,9 @@ impl Books<'_> {
         self.session.raised = Kinds::NONE;
         self.session.refused = None;
         self.server.residue_mut().remove(Kinds::UNNAMED_SETTINGS);
+        let followed = self.session.channels.unlisten(None);
+        self.note_listened(followed);
+        self.session.channels.commit();
         self.reset(Reset::Discard, Scope::Session)?;
         // It cannot be undone.
         self.session.settings.commit(&mut self.tables.settings);

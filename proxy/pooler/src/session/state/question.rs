@@ -68,7 +68,9 @@ const SESSION: &str = concat!(
     ", EXISTS (SELECT FROM pg_catalog.pg_depend d \
        WHERE d.refclassid OPERATOR(pg_catalog.=) 2615 \
        AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())\
-     , EXISTS (SELECT FROM pg_catalog.pg_listening_channels())\
+     , (SELECT pg_catalog.string_agg(",
+    in_hex!("c"),
+    ", ',') FROM pg_catalog.pg_listening_channels() c)\
      , EXISTS (SELECT FROM pg_catalog.pg_cursor() c WHERE c.is_holdable)\
      , EXISTS (SELECT FROM pg_catalog.pg_event_trigger t \
        WHERE t.evtenabled OPERATOR(pg_catalog.<>) 'D')\

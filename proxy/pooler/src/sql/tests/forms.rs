@@ -239,7 +239,8 @@ fn the_other_forms_are_known() {
         ("FETCH ALL FROM a", Form::Fetch),
         ("MOVE a", Form::Fetch),
         ("CLOSE a", Form::Other),
-        ("UNLISTEN *", Form::Other),
+        ("UNLISTEN *", Form::UnlistenAll),
+        ("UNLISTEN \"A b\";", Form::Unlisten(bytes("A b"))),
         ("COPY t FROM STDIN", Form::Copy),
         ("SELECT pg_catalog.pg_advisory_unlock_all();", Form::UnlockAll),
         ("SELECT pg_advisory_unlock_all(), 1", Form::Other),
@@ -248,6 +249,10 @@ fn the_other_forms_are_known() {
     ] {
         assert_eq!(only(text), followed(form), "{text}");
     }
+    let listen =
+        |name| Step { form: Form::Listen(bytes(name)), raises: Kinds::CHANNELS, local: false };
+    assert_eq!(only("LISTEN News"), listen("news"));
+    assert_eq!(only("listen \"A \"\"b\"\"\""), listen("A \"b\""));
     let execute = Step { form: Form::Execute(bytes("a")), raises: ANYTHING, local: true };
     assert_eq!(only("EXECUTE a(1)"), execute);
     // What its arguments do is not in its books.
@@ -262,7 +267,7 @@ fn the_other_forms_are_known() {
 fn a_longer_text_is_followed_statement_by_statement() {
     // asyncpg's and Npgsql's pools.
     let reset = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;";
-    assert_eq!(forms(reset), [Form::UnlockAll, Form::Other, Form::Other, Form::ResetAll]);
+    assert_eq!(forms(reset), [Form::UnlockAll, Form::Other, Form::UnlistenAll, Form::ResetAll]);
     assert_eq!(
         forms("BEGIN;SET a.b = ';'; SELECT 1; SET LOCAL c = 1;COMMIT AND CHAIN"),
         [

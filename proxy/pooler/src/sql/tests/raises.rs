@@ -45,7 +45,6 @@ fn ordinary_texts_are_plain() {
             "DROP TABLE IF EXISTS pg_temp.x",
             "SELECT pg_advisory_unlock(1)",
             "SELECT dblink_disconnect('c')",
-            "UNLISTEN x",
             "GRANT SELECT ON t TO u",
         ],
     );
@@ -187,7 +186,7 @@ fn functions_that_leave_something_are_seen() {
     );
     assert_raises(Kinds::SETTINGS, &["SELECT set_limit(0.87)"]);
     assert_raises(Kinds::LOADED, &["LOAD 'auto_explain'", "SELECT pg_backup_start('x')"]);
-    assert_raises(Kinds::CHANNELS, &["LISTEN x"]);
+    assert_raises(Kinds::CHANNELS, &["LISTEN x y"]);
     assert_local(
         Kinds::ANYTHING,
         &[

@@ -19,7 +19,7 @@ impl Backend {
                 Some(hex(&self.gucs.get("role"))),
                 Some(hex(USER)),
                 truth(!self.temporary.is_empty()),
-                truth(!self.channels.is_empty()),
+                self.listed_channels(),
                 truth(false),
                 truth(false),
                 truth(false),
@@ -41,6 +41,12 @@ impl Backend {
         }
         self.reply(message::message(b'C', format!("SELECT {}\0", rows.len()).as_bytes()));
         Ok(Ran::Done)
+    }
+
+    /// The channels as the proxy asks for them.
+    fn listed_channels(&self) -> Option<String> {
+        let listed: Vec<String> = self.channels.iter().map(|channel| hex(channel)).collect();
+        (!listed.is_empty()).then(|| listed.join(","))
     }
 
     /// What `pg_settings` lists as set in the session, then the custom settings that are asked for

@@ -7,8 +7,14 @@ use super::super::message;
 type Values = BTreeMap<String, String>;
 
 /// The settings that are reported, as the wire spells them.
-const REPORTED: [&str; 5] =
-    ["application_name", "client_encoding", "DateStyle", "standard_conforming_strings", "TimeZone"];
+const REPORTED: [&str; 6] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "server_encoding",
+    "standard_conforming_strings",
+    "TimeZone",
+];
 
 /// Where settings stand; a savepoint is a copy of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +39,7 @@ impl Gucs {
             ("application_name", ""),
             ("client_encoding", "UTF8"),
             ("datestyle", "ISO, MDY"),
+            ("server_encoding", "UTF8"),
             ("standard_conforming_strings", "on"),
             ("timezone", "UTC"),
             ("work_mem", "4MB"),

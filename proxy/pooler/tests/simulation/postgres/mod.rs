@@ -38,6 +38,8 @@ pub(crate) struct Backend {
     pub(crate) asleep: Option<Asleep>,
     pub(crate) temporary: BTreeSet<String>,
     pub(crate) channels: BTreeSet<String>,
+    /// What NOTIFY has named, which no backend was told of yet.
+    pub(crate) notified: Vec<String>,
     /// Session-level advisory locks, which outlive the transaction that took them.
     pub(crate) locks: u32,
     /// What the proxy sends on its own account next fails.
@@ -152,6 +154,7 @@ impl Backend {
             asleep: None,
             temporary: BTreeSet::new(),
             channels: BTreeSet::new(),
+            notified: Vec::new(),
             locks: 0,
             balks: None,
             committed: Vec::new(),
@@ -167,6 +170,14 @@ impl Backend {
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
         self.work();
+    }
+
+    /// Somebody has notified a channel: told at once, if the backend listens to it.
+    pub(crate) fn hear(&mut self, channel: &str, payload: &str) {
+        if self.channels.contains(channel) && !self.closed {
+            let body = [&[0, 0, 0, 9], channel.as_bytes(), b"\0", payload.as_bytes(), b"\0"];
+            self.output.extend(message::message(b'A', &body.concat()));
+        }
     }
 
     /// Why no other client could be given this connection: something is under way.

@@ -148,7 +148,9 @@ impl Backend {
             ("do", _) => self.code(&argument(1))?,
             ("sleep", _) => return self.sleep(argument(1), from),
             ("copy", _) => return self.copy_statement(statement, from),
-            ("listen" | "unlisten" | "create" | "drop" | "close", _) => self.objects(statement),
+            ("listen" | "unlisten" | "notify" | "create" | "drop" | "close", _) => {
+                self.objects(statement)
+            }
             ("prepare", name) => self.prepare(name, statement)?,
             ("execute", name) => {
                 let prepared = self.statements.get(name).cloned().ok_or_else(|| unknown(name))?;

@@ -26,6 +26,10 @@ impl Backend {
                 self.channels.insert(channel.to_owned());
                 "LISTEN".into()
             }
+            (Some("notify"), Some(channel)) => {
+                self.notified.push(channel.to_owned());
+                "NOTIFY".into()
+            }
             (Some("unlisten"), None) => {
                 self.channels.clear();
                 "UNLISTEN".into()

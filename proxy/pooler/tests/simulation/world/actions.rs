@@ -33,6 +33,7 @@ impl World {
                         stage: PeerStage::Dialing,
                     });
                 }
+                Action::Drive(id) => self.later.push(Later::Drive(self.peer_of(worker, id))),
                 Action::Close(id) => {
                     let at = self.peer_of(worker, id);
                     self.peers[at].stage = PeerStage::Closing;
@@ -90,6 +91,7 @@ impl World {
                 self.take_actions(worker);
             }
             Later::Wake(worker, session) => self.woken(worker, session),
+            Later::Drive(at) => self.drive_listener(at),
             Later::Cancel { peer, client } => self.cancel_arrives(peer, client),
             Later::CancelEnded(at) => {
                 let (worker, id) = (self.peers[at].worker, self.peers[at].id);
@@ -153,6 +155,10 @@ impl World {
         let id = self.poolers[worker].session(session).and_then(|session| session.link().server());
         if let Some(id) = id {
             self.meet(worker, id);
+        }
+        let _ = self.poolers[worker].take_wait_over(session);
+        while let Some(output) = self.poolers[worker].poll_output(session) {
+            self.clients[number].receive(&output);
         }
         self.drive_client(number);
     }

@@ -21,7 +21,10 @@ impl World {
     pub(crate) fn check(&self) {
         let mut open = 0;
         for peer in &self.peers {
-            open += u32::from(peer.stage != PeerStage::Ended);
+            // What listens counts apart from the pool.
+            let server = self.poolers[peer.worker].server(peer.id);
+            let listens = server.is_some_and(Server::serves_listener);
+            open += u32::from(peer.stage != PeerStage::Ended && !listens);
         }
         assert!(
             open <= (self.shape.pool.size + self.shape.pool.reserve_size) * self.places(),

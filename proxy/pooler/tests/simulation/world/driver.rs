@@ -2,9 +2,11 @@
 
 use pgimbal_pooler::cancel::CancelKey;
 use pgimbal_pooler::ids::ServerId;
+use pgimbal_pooler::listener::steps::ListenerBytes;
 use pgimbal_pooler::plan::{Piece, Pieces, Plan, Stop};
 use pgimbal_pooler::pool::checkout::Checkout;
 use pgimbal_pooler::recovery::DisconnectOutcome;
+use pgimbal_pooler::server::ServerState;
 use pgimbal_pooler::session::Presence;
 use pgimbal_pooler::session::arrival::Greeting;
 use pgimbal_pooler::session::departure::Departure;
@@ -170,8 +172,39 @@ impl World {
         }
     }
 
+    /// Processes what a server connection has sent that listens for all clients.
+    pub(crate) fn drive_listener(&mut self, at: usize) {
+        let peer = &mut self.peers[at];
+        if peer.stage != PeerStage::Open {
+            return;
+        }
+        let (worker, id) = (peer.worker, peer.id);
+        let rest = std::mem::take(&mut peer.rest);
+        let mut plan = std::mem::take(&mut self.plan);
+        plan.clear();
+        let word = self.poolers[worker].handle_listener_bytes(id, self.now, &rest, &mut plan);
+        match word {
+            ListenerBytes::Taken(taken) | ListenerBytes::Waits(taken) => {
+                self.deliver(&plan, &rest, Some((worker, id)), None);
+                self.plan = plan;
+                self.peers[at].rest = rest[taken as usize..].to_vec();
+                self.take_actions(worker);
+            }
+            ListenerBytes::Dead => {
+                assert!(self.peers[at].backend.closed, "a server that listens is dead");
+                self.plan = plan;
+                self.server_ends(at);
+            }
+        }
+    }
+
     /// Processes what a server has sent.
     pub(crate) fn drive_server(&mut self, at: usize) {
+        let (worker, id) = (self.peers[at].worker, self.peers[at].id);
+        let state = self.poolers[worker].server(id).map(|server| server.state());
+        if state == Some(ServerState::Listening) {
+            return self.drive_listener(at);
+        }
         for _ in 0..TURN_LIMIT {
             let peer = &mut self.peers[at];
             if peer.stage != PeerStage::Open {

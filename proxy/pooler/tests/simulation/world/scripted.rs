@@ -108,11 +108,21 @@ impl World {
         }
     }
 
+    /// One of the things that are under way happens, by chance.
+    pub(crate) fn one_step(&mut self) {
+        match self.random.below(3) {
+            0 => drop(self.later_happens()),
+            1 => drop(self.bytes_reach_backend()),
+            _ => drop(self.bytes_leave_backend()),
+        }
+    }
+
     /// A server reads what was sent to it and answers.
     fn serve(&mut self, at: usize) -> bool {
         let down = std::mem::take(&mut self.peers[at].down);
         if !down.is_empty() && !self.peers[at].backend.closed {
             self.peers[at].backend.feed(&down);
+            self.spread_notifications(at);
             self.note_end(at);
         }
         let peer = &mut self.peers[at];

@@ -237,7 +237,7 @@ fn an_answer_takes_the_place_of_the_books_but_keeps_the_clients_spelling() {
             role: b"boss"[..].into(),
             session_user: b"app"[..].into(),
             temporary: false,
-            channels: false,
+            channels: Vec::new(),
             cursors: false,
             event_triggers: false,
             other_set_config: false,

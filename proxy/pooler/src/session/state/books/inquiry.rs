@@ -187,8 +187,18 @@ impl Books<'_> {
                 self.server.residue_mut().insert(Kinds::STATEMENTS);
             }
         }
+        let mut shown = answer.shown();
+        if let Some(session) = &answer.session
+            && kinds.meets(Kinds::CHANNELS)
+        {
+            // What the shared connection carries does not keep its client here.
+            if self.session.channels.shown(&session.channels) {
+                shown.remove(Kinds::CHANNELS);
+            }
+            self.tables.channel_work.note_session(self.session.id);
+        }
         self.session.pin.answered(self.now);
-        self.session.pin.show(kinds, answer.shown(), self.now);
+        self.session.pin.show(kinds, shown, self.now);
         if !setup::hold_place(self.session, self.pool) {
             self.pool.stats_mut().pins_by_question += 1;
         }
