@@ -24,6 +24,7 @@ pub mod library;
 pub mod message;
 pub mod namespace;
 pub mod openssl;
+pub mod pages;
 pub mod pgimbal;
 pub mod pipeline;
 pub mod port;

@@ -35,6 +35,7 @@ mod modes;
 mod observability;
 mod operations;
 mod page;
+mod pages;
 mod peers;
 mod pinning;
 mod prepared;

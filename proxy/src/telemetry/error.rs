@@ -8,7 +8,8 @@ pub enum TelemetryError {
     /// The program was built without the feature.
     #[error(
         "otlp_endpoint: this pgimbal was built without the feature \"otlp\"; build it with \
-         `cargo build --release --features otlp`, or leave the option out and scrape /metrics"
+         `cargo build --release -p pgimbal --features otlp`, or leave the option out and scrape \
+         /metrics"
     )]
     NotBuilt,
     /// The endpoint is no URL, or TLS towards it cannot be set up.
