@@ -6,4 +6,4 @@ mod setup;
 mod story;
 
 /// The image of the chart's test, with a shell and psql.
-const TOOLS: &str = "docker.io/library/postgres:17-alpine";
+pub(crate) const TOOLS: &str = "docker.io/library/postgres:17-alpine";
