@@ -2,6 +2,7 @@
 //! uninstall; and that such a Kubernetes does for a pod what it must.
 
 mod pods;
+mod primary_dies;
 mod setup;
 mod story;
 
