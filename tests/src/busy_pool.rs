@@ -100,7 +100,15 @@ impl BusyPool {
         line.trim_end().to_owned()
     }
 
-    fn errors(&self) -> String {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the errors were up to now.
+    #[must_use]
+    pub fn errors(&self) -> String {
         std::fs::read_to_string(self.directory.join("errors")).unwrap_or_default()
     }
 }

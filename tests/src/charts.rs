@@ -57,6 +57,12 @@ impl Charts {
         }
     }
 
+    /// The path of a Helm.
+    #[must_use]
+    pub fn program(&self, version: Helm) -> &Path {
+        &self.helms[version as usize]
+    }
+
     /// Runs `helm WORDS` for the cluster of `kubeconfig`, if there is one.
     ///
     /// # Panics

@@ -192,6 +192,26 @@ impl Kubernetes {
         name
     }
 
+    /// Makes custom resources known, and waits until each is served.
+    ///
+    /// # Panics
+    /// When the API server refuses a definition, or does not serve it in time.
+    pub fn define(&self, definitions: &[Value]) {
+        let admin = self.admin();
+        let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        for definition in definitions {
+            admin.create(all, definition);
+        }
+        for definition in definitions {
+            let name = definition["metadata"]["name"].as_str().expect("a name");
+            eventually(&format!("{name} is served"), SOON * 4, || {
+                let now = admin.read(&format!("{all}/{name}"));
+                let mut conditions = now["status"]["conditions"].as_array().into_iter().flatten();
+                conditions.any(|it| it["type"] == "Established" && it["status"] == "True")
+            });
+        }
+    }
+
     /// Makes a Secret without data.
     ///
     /// # Panics

@@ -1,19 +1,31 @@
-//! A copy of `deploy/terraform`, and OpenTofu with the stand-in for its providers.
+//! A copy of `deploy/terraform`, OpenTofu with the stand-in for its providers, and what the real
+//! provider would ask of Vault.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::pgimbal::undisturbed;
 use crate::process::{Directory, directory};
 use crate::program::{self, Finished};
 use crate::sources::root;
+use crate::vault::api::Api;
 
 /// Time limit of one command, which needs a second on an idle machine.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// The resources of a plan that are made in Vault, in an order in which they can be.
+const KINDS: [&str; 6] = [
+    "vault_mount",
+    "vault_database_secret_backend_connection",
+    "vault_database_secret_backend_static_role",
+    "vault_database_secret_backend_role",
+    "vault_policy",
+    "vault_kubernetes_auth_backend_role",
+];
 
 /// The folders of `deploy/terraform` in a directory of its own, where OpenTofu may write.
 pub struct Stacks {
@@ -152,4 +164,60 @@ fn collect(module: &Value, found: &mut Vec<Planned>) {
 #[must_use]
 pub fn output<'a>(plan: &'a Value, name: &str) -> &'a Value {
     &plan["planned_values"]["outputs"][name]["value"]
+}
+
+/// Makes the resources of a plan in a real Vault, by the requests of the real provider.
+///
+/// # Panics
+/// When Vault refuses one.
+pub fn make_in_vault(planned: &[Planned], root: &Api) {
+    for kind in KINDS {
+        for resource in planned.iter().filter(|resource| resource.kind == kind) {
+            let (path, body) = request(resource);
+            root.write(&path, &body);
+        }
+    }
+}
+
+/// The path and the body of the request that the real provider makes for a resource.
+///
+/// # Panics
+/// When the resource is of another kind than those of `deploy/terraform`.
+#[must_use]
+pub fn request(resource: &Planned) -> (String, Value) {
+    let values = &resource.values;
+    let text = |name: &str| values[name].as_str().unwrap_or_default();
+    let (path, own) = match &*resource.kind {
+        "vault_mount" => (format!("sys/mounts/{}", text("path")), vec!["path"]),
+        "vault_policy" => (format!("sys/policies/acl/{}", text("name")), vec!["name"]),
+        "vault_database_secret_backend_connection" => {
+            let path = format!("{}/config/{}", text("backend"), text("name"));
+            let mut body = arguments(&values["postgresql"][0], &[]);
+            body["plugin_name"] = json!("postgresql-database-plugin");
+            body["allowed_roles"] = values["allowed_roles"].clone();
+            body["verify_connection"] = values["verify_connection"].clone();
+            return (path, body);
+        }
+        "vault_database_secret_backend_static_role" => {
+            (format!("{}/static-roles/{}", text("backend"), text("name")), vec!["backend", "name"])
+        }
+        "vault_database_secret_backend_role" => {
+            (format!("{}/roles/{}", text("backend"), text("name")), vec!["backend", "name"])
+        }
+        "vault_kubernetes_auth_backend_role" => {
+            let path = format!("auth/{}/role/{}", text("backend"), text("role_name"));
+            (path, vec!["backend", "role_name"])
+        }
+        other => panic!("nobody has said how Vault is told of {other}"),
+    };
+    (path, arguments(values, &own))
+}
+
+/// The arguments that were given, without those that stand in the path.
+fn arguments(values: &Value, in_path: &[&str]) -> Value {
+    let given = values.as_object().into_iter().flatten();
+    given
+        .filter(|(name, value)| !value.is_null() && !in_path.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }

@@ -75,6 +75,28 @@ impl Vault {
         Self::prepare(Some(certificates), Some(address))
     }
 
+    /// Takes a Vault that somebody else has started, is not initialised, and speaks TLS with
+    /// `certificates` at `port` of 127.0.0.1. It does not end when this is dropped.
+    ///
+    /// # Panics
+    /// When it does not answer in time.
+    #[must_use]
+    pub fn found_at(port: u16, certificates: &Certificates) -> Self {
+        let directory = process::directory("vault");
+        let authority = Some(certificates.write(&directory)[0].clone());
+        let root = Api::new(port, Some(certificates.client(&[])));
+        let mut vault = Self {
+            process: None,
+            _directory: directory,
+            port,
+            root,
+            unseal_key: String::new(),
+            authority,
+        };
+        vault.initialise();
+        vault
+    }
+
     /// Starts a Vault with a database secrets engine for `server`.
     ///
     /// # Panics
@@ -117,8 +139,9 @@ impl Vault {
         let one_share = json!({ "secret_shares": 1, "secret_threshold": 1 });
         let mut answer = Value::Null;
         eventually("Vault answers", SOON * 2, || {
-            let process = self.process.as_mut().expect("a started Vault");
-            assert!(process.ended().is_none(), "Vault ended:\n{}", process.log());
+            if let Some(process) = &mut self.process {
+                assert!(process.ended().is_none(), "Vault ended:\n{}", process.log());
+            }
             match self.root.call("PUT", "sys/init", &one_share) {
                 Ok((200, keys)) => answer = keys,
                 _ => return false,
@@ -144,6 +167,12 @@ impl Vault {
     #[must_use]
     pub fn authority(&self) -> &Path {
         self.authority.as_deref().expect("a Vault with TLS")
+    }
+
+    /// The root token.
+    #[must_use]
+    pub fn root_token(&self) -> &str {
+        self.root.token()
     }
 
     /// The Vault's API with the root token.
@@ -309,7 +338,7 @@ impl Vault {
     /// Sends a signal to the Vault. After SIGSTOP it accepts connections and does not answer.
     ///
     /// # Panics
-    /// Never before the drop.
+    /// When somebody else has started it.
     pub fn signal(&self, signal: Signal) {
         self.process.as_ref().expect("a started Vault").signal(signal);
     }

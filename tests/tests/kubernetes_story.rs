@@ -2,8 +2,9 @@
 //! uninstall; and that such a Kubernetes does for a pod what it must.
 
 mod pods;
+mod primary_dies;
 mod setup;
 mod story;
 
 /// The image of the chart's test, with a shell and psql.
-const TOOLS: &str = "docker.io/library/postgres:17-alpine";
+pub(crate) const TOOLS: &str = "docker.io/library/postgres:17-alpine";

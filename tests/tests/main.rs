@@ -24,6 +24,7 @@ mod extended;
 mod failover;
 mod hostile;
 mod isolation;
+mod kubernetes_page;
 mod kubernetes_story;
 mod libraries;
 mod linking;

@@ -2,12 +2,13 @@
 //! them, as containers of this machine.
 //!
 //! It does for a pod what a kubelet does: a network namespace, volumes, variables, probes, restarts,
-//! status, grace period. It limits neither memory nor CPU, filters no system calls, fetches no
+//! status, grace period; and what a network plug-in does with NetworkPolicies. It limits neither memory nor CPU, filters no system calls, fetches no
 //! images, and panics at what it does not know.
 
 mod container;
 pub mod image;
 mod pod;
+mod policies;
 mod probes;
 mod sources;
 mod supervised;
@@ -34,6 +35,7 @@ use crate::program::print_tail;
 use container::{crun, exec};
 use image::Image;
 use pod::Pod;
+use policies::Policies;
 use sources::Sources;
 pub use supervised::Ended;
 
@@ -52,6 +54,7 @@ struct Shared {
     directory: Directory,
     pods: Watch,
     sources: Sources,
+    policies: Policies,
     ended: Mutex<Vec<Ended>>,
     faults: Mutex<Vec<String>>,
     is_over: AtomicBool,
@@ -91,6 +94,7 @@ impl Kubelet {
             directory,
             pods: Watch::of(api, "/api/v1/pods"),
             sources: Sources::of(api),
+            policies: Policies::of(api),
             ended: Mutex::default(),
             faults: Mutex::default(),
             is_over: AtomicBool::new(false),

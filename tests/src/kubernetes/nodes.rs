@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -145,6 +146,22 @@ impl Nodes {
         });
         let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");
         self.kubernetes.admin().create(&path, &slice);
+    }
+
+    /// Lets pgimbal's image trust one authority more, as its own files trust Mozilla's.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn trust(&self, authority: &str) {
+        let path = self.directory.join("pgimbal/etc/ssl/certs/ca-certificates.crt");
+        let mut file = fs::OpenOptions::new().append(true).open(path).expect("a file");
+        write!(file, "\n{authority}").expect("a file");
+    }
+
+    /// The path of kubectl.
+    #[must_use]
+    pub fn kubectl_path() -> PathBuf {
+        program("kubectl")
     }
 
     /// Runs kubectl with these words.

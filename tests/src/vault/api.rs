@@ -22,6 +22,11 @@ impl Api {
         Self { server: JsonApi { port, tls }, token: String::new() }
     }
 
+    /// Its token.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The same API with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

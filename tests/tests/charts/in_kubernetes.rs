@@ -30,23 +30,9 @@ pub(super) fn kubernetes(charts: &Charts) -> &'static Kubernetes {
     static KNOWS: OnceLock<()> = OnceLock::new();
     let kubernetes = Kubernetes::shared();
     KNOWS.get_or_init(|| {
-        let admin = kubernetes.admin();
-        let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         let definitions = charts.definitions();
         assert_eq!(definitions.len(), 5, "{definitions:?}");
-        for definition in &definitions {
-            drop(admin.create(all, definition));
-        }
-        for definition in &definitions {
-            let name = definition["metadata"]["name"].as_str().unwrap();
-            eventually(&format!("{name} is served"), SOON * 4, || {
-                let now = admin.read(&format!("{all}/{name}"));
-                let conditions = now["status"]["conditions"].as_array().cloned();
-                conditions.into_iter().flatten().any(|condition| {
-                    condition["type"] == "Established" && condition["status"] == "True"
-                })
-            });
-        }
+        kubernetes.define(&definitions);
     });
     kubernetes
 }

@@ -2,6 +2,7 @@
 //! objects that docs/deploy-kubernetes.md says to make.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use pgimbal_tests::charts::{Charts, Helm, chart};
 use pgimbal_tests::kubernetes::nodes::Nodes;
 use pgimbal_tests::process::{Directory, directory};
 use pgimbal_tests::program::{Finished, run};
-use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::until::SOON;
 use pgimbal_tests::{Cluster, Vault};
 use serde_json::{Value, json};
 
@@ -156,23 +157,24 @@ impl Setup {
 
     /// Those of cert-manager and of the Prometheus operator.
     fn make_custom_resources(&self) {
-        let admin = self.nodes.kubernetes.admin();
-        let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        for definition in self.charts.definitions() {
+        let mut definitions = self.charts.definitions();
+        definitions.retain(|definition| {
             let group = definition["spec"]["group"].as_str().expect("a group");
-            if ["cert-manager.io", "monitoring.coreos.com"].contains(&group) {
-                drop(admin.create(all, &definition));
-                let name = definition["metadata"]["name"].as_str().expect("a name");
-                eventually("it is served", LIMIT, || {
-                    let now = admin.read(&format!("{all}/{name}"));
-                    let conditions = now["status"]["conditions"].as_array().cloned();
-                    conditions
-                        .into_iter()
-                        .flatten()
-                        .any(|it| it["type"] == "Established" && it["status"] == "True")
-                });
-            }
-        }
+            ["cert-manager.io", "monitoring.coreos.com"].contains(&group)
+        });
+        self.nodes.kubernetes.define(&definitions);
+    }
+
+    /// The path of a file of the test's.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes one, and returns its path.
+    pub(super) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).expect("a file");
+        path
     }
 
     /// The password of a role, as Vault has it now.

@@ -1,5 +1,6 @@
-//! A release of the chart under busy pools: install, a rotation, a switchover, an upgrade, a
-//! restart, `helm test`, uninstall. No application sees an error.
+//! A release of the chart under busy pools: install, a rotation, a switchover, a primary that dies,
+//! an upgrade, a restart, `helm test`, uninstall. No application sees an error, but for the
+//! transactions that die with the primary.
 //!
 //! `PGIMBAL_STORY_CLIENTS=300` is the whole scale, with the times that are the defaults.
 
@@ -13,6 +14,7 @@ use pgimbal_tests::program::run;
 use pgimbal_tests::until::{SOON, eventually};
 use serde_json::Value;
 
+use super::primary_dies::{Lost, Readers, wait_for_the_standby};
 use super::setup::{LIMIT, NAMESPACE, Setup};
 
 /// The sizes and times of a run.
@@ -37,13 +39,18 @@ impl Scale {
 struct Story {
     setup: Setup,
     pools: Vec<BusyPool>,
+    /// The node that is the primary.
+    primary: usize,
+    /// What the death of a primary did to each pool.
+    lost: Vec<Lost>,
     begun: Instant,
 }
 
 impl Story {
     fn install(scale: &Scale) -> Self {
         let begun = Instant::now();
-        let mut story = Self { setup: Setup::start(scale.grace), pools: Vec::new(), begun };
+        let (setup, pools, lost) = (Setup::start(scale.grace), Vec::new(), Vec::new());
+        let mut story = Self { setup, pools, primary: 0, lost, begun };
         story.tell("the platform is there");
         let notes = story.setup.helm(&["install", "pgimbal", "CHART"]);
         assert!(notes.contains("DB_HOST=pgimbal.dbaas.svc  DB_PORT=5432"), "{notes}");
@@ -96,15 +103,16 @@ impl Story {
         }
     }
 
-    /// The number of transactions that are in the table of a node.
-    fn rows(&self, node: usize) -> u64 {
-        self.setup.cluster.nodes[node].value("select count(*) from done").parse().expect("a number")
+    /// The number of transactions that are in the table of the primary.
+    fn rows(&self) -> u64 {
+        let primary = &self.setup.cluster.nodes[self.primary];
+        primary.value("select count(*) from done").parse().expect("a number")
     }
 
     /// Waits until the clients have done some more.
-    fn await_work(&self, node: usize) {
-        let before = self.rows(node);
-        eventually("the clients work on", LIMIT, || self.rows(node) > before + 30);
+    fn await_work(&self) {
+        let before = self.rows();
+        eventually("the clients work on", LIMIT, || self.rows() > before + 30);
     }
 
     /// What the notes after the install say to type.
@@ -127,7 +135,7 @@ impl Story {
         eventually("the new password is right", LIMIT, || {
             self.setup.sql("scram", "app", "select 1").success
         });
-        self.await_work(0);
+        self.await_work();
         self.tell("Vault has rotated the password");
     }
 
@@ -144,8 +152,33 @@ impl Story {
         nodes[0].end(End::Fast);
         nodes[1].promote();
         console(&self.setup, "RESUME main");
-        self.await_work(1);
+        self.primary = 1;
+        self.await_work();
         self.tell("the standby is the primary");
+    }
+
+    /// Nobody announces it: SIGKILL for all processes of the primary, and then a promotion.
+    fn primary_dies(&mut self) {
+        self.setup.cluster.rejoin(0, 1);
+        wait_for_the_standby(&self.setup.cluster.nodes[1]);
+        self.assert_no_error();
+        let readers = Readers::start(&self.setup, &self.setup.cluster.nodes[1]);
+        self.setup.cluster.nodes[1].kill();
+        self.setup.cluster.nodes[0].promote();
+        self.primary = 0;
+        self.await_work();
+        self.tell("the primary was killed, and the standby is the primary");
+        readers.finish(&self.setup);
+        let primary = &self.setup.cluster.nodes[0];
+        let lost = self.pools.iter().map(|pool| Lost::of(pool.name(), &pool.errors(), primary));
+        self.lost = lost.collect();
+    }
+
+    fn assert_no_error(&self) {
+        for pool in &self.pools {
+            let errors = pool.errors();
+            assert!(!errors.lines().any(|line| line.starts_with(pool.name())), "{errors}");
+        }
     }
 
     fn roll(&self, what: &str, begin: impl FnOnce(&Setup)) {
@@ -162,19 +195,21 @@ impl Story {
             let after = names(self.setup.pods());
             after.len() == 3 && after.iter().all(|name| !before.contains(name))
         });
-        self.await_work(1);
+        self.await_work();
         self.tell(&format!("{what}: the old pods have ended"));
     }
 
-    /// Stops the clients. None has seen an error, and what was acknowledged is there.
+    /// Stops the clients. None has seen an error but those of the death of the primary, and what
+    /// was acknowledged is there.
     fn stop(&mut self) {
-        for Seen { name, acknowledged, errors, texts, .. } in
-            self.pools.drain(..).map(BusyPool::stop).collect::<Vec<_>>()
-        {
-            assert_eq!(errors, 0, "{name}: the application saw\n{texts}");
+        let seen: Vec<_> = self.pools.drain(..).map(BusyPool::stop).collect();
+        for (Seen { name, acknowledged, errors, texts, .. }, lost) in seen.iter().zip(&self.lost) {
+            assert_eq!(*errors, lost.count(), "{name}: the application saw\n{texts}");
             let count = format!("select count(*) from done where id like '{name}-%'");
-            let rows = self.setup.cluster.nodes[1].value(&count);
-            assert_eq!(rows, acknowledged.to_string(), "{name}");
+            let rows = self.setup.cluster.nodes[self.primary].value(&count);
+            let rows: u64 = rows.parse().expect("a number");
+            let most = acknowledged + lost.unknown();
+            assert!((*acknowledged..=most).contains(&rows), "{name}: {rows} of {acknowledged}");
             eprintln!("{name}: {acknowledged} transactions");
         }
     }
@@ -194,7 +229,7 @@ impl Story {
         eventually("no network is left", SOON, || network.namespaces().is_empty());
         let backends = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
                         and usename <> 'postgres'";
-        let primary = &self.setup.cluster.nodes[1];
+        let primary = &self.setup.cluster.nodes[self.primary];
         eventually("no connection is left", LIMIT, || primary.value(backends) == "0");
         self.tell("it is uninstalled");
     }
@@ -207,6 +242,7 @@ fn no_application_sees_an_error_from_install_to_uninstall() {
     story.check();
     story.rotate();
     story.switch_over();
+    story.primary_dies();
     story.roll("helm upgrade", |setup| {
         drop(setup.helm(&["upgrade", "pgimbal", "CHART", "--set", "config.pool_size=15"]));
     });

@@ -8,7 +8,7 @@ use pgimbal_tests::kubernetes::Kubernetes;
 use pgimbal_tests::pgimbal::{Config, program, undisturbed};
 use pgimbal_tests::process::directory;
 use pgimbal_tests::program::run;
-use pgimbal_tests::terraform::{Planned, Stacks, output, resources};
+use pgimbal_tests::terraform::{Planned, Stacks, make_in_vault, output, request, resources};
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::vault::api::Api;
 use pgimbal_tests::{Login, Postgres, Vault};
@@ -27,16 +27,6 @@ grant shop, reports, pg_read_all_data to vault with admin option;
 
 /// Where the pod would have its token.
 const TOKEN_FILE: &str = "/var/run/secrets/vault/token";
-
-/// The requests that make a plan's resources in Vault, in an order in which they can be made.
-const KINDS: [&str; 6] = [
-    "vault_mount",
-    "vault_database_secret_backend_connection",
-    "vault_database_secret_backend_static_role",
-    "vault_database_secret_backend_role",
-    "vault_policy",
-    "vault_kubernetes_auth_backend_role",
-];
 
 /// What the example's token may not do, beside changing what was planned: method and path.
 const REFUSED: &[(&str, &str)] = &[
@@ -146,12 +136,7 @@ impl Platform {
         stacks.init(folder);
         let plan = stacks.plan(folder, &variables);
         let planned = resources(&plan);
-        for kind in KINDS {
-            for resource in planned.iter().filter(|resource| resource.kind == kind) {
-                let (path, body) = request(resource);
-                vault.root().write(&path, &body);
-            }
-        }
+        make_in_vault(&planned, vault.root());
         let toml = output(&plan, "pgimbal_toml").as_str().expect("a text").to_owned();
         Self { pg, vault, kubernetes, planned, toml }
     }
@@ -174,45 +159,6 @@ impl Platform {
     fn pgimbal(&self) -> Api {
         self.log_in("pgimbal", "pgimbal", "vault").expect("a login")
     }
-}
-
-/// The path and the body of the request that the real provider makes for a resource.
-fn request(resource: &Planned) -> (String, Value) {
-    let values = &resource.values;
-    let text = |name: &str| values[name].as_str().unwrap_or_default();
-    let (path, own) = match &*resource.kind {
-        "vault_mount" => (format!("sys/mounts/{}", text("path")), vec!["path"]),
-        "vault_policy" => (format!("sys/policies/acl/{}", text("name")), vec!["name"]),
-        "vault_database_secret_backend_connection" => {
-            let path = format!("{}/config/{}", text("backend"), text("name"));
-            let mut body = arguments(&values["postgresql"][0], &[]);
-            body["plugin_name"] = json!("postgresql-database-plugin");
-            body["allowed_roles"] = values["allowed_roles"].clone();
-            body["verify_connection"] = values["verify_connection"].clone();
-            return (path, body);
-        }
-        "vault_database_secret_backend_static_role" => {
-            (format!("{}/static-roles/{}", text("backend"), text("name")), vec!["backend", "name"])
-        }
-        "vault_database_secret_backend_role" => {
-            (format!("{}/roles/{}", text("backend"), text("name")), vec!["backend", "name"])
-        }
-        "vault_kubernetes_auth_backend_role" => {
-            let path = format!("auth/{}/role/{}", text("backend"), text("role_name"));
-            (path, vec!["backend", "role_name"])
-        }
-        other => panic!("nobody has said how Vault is told of {other}"),
-    };
-    (path, arguments(values, &own))
-}
-
-/// The arguments that were given, without those that stand in the path.
-fn arguments(values: &Value, in_path: &[&str]) -> Value {
-    let given = values.as_object().into_iter().flatten();
-    given
-        .filter(|(name, value)| !value.is_null() && !in_path.contains(&name.as_str()))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 /// Enables the Kubernetes login as docs/rotation.md does, for a Vault outside of the cluster: it

@@ -8,6 +8,7 @@ use crate::pgimbal::program;
 use crate::program::run;
 use crate::sources::root;
 use crate::until::SOON;
+use crate::vault;
 
 /// An image: its files, and what its configuration says.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ impl Image {
     }
 
     /// An image with the programs of this machine, such as a shell and psql, in the new folder
-    /// `root`.
+    /// `root`; and with a Vault at its path here.
     ///
     /// # Panics
     /// When the folder cannot be made.
@@ -66,9 +67,12 @@ impl Image {
             fs::create_dir_all(root_folder.join(folder)).expect("a folder");
         }
         fs::write(root_folder.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("a file");
+        let mut mounts = machine_folders(&["/bin", "/lib", "/lib64", "/usr", "/etc/alternatives"]);
+        let vault = vault::find_program().and_then(|path| path.parent().map(Path::to_owned));
+        mounts.extend(vault.filter(|folder| !mounts.iter().any(|it| folder.starts_with(it))));
         Self {
             root: root_folder.to_owned(),
-            mounts: machine_folders(&["/bin", "/lib", "/lib64", "/usr", "/etc/alternatives"]),
+            mounts,
             entry_point: Vec::new(),
             variables: Vec::new(),
             user: (0, 0),

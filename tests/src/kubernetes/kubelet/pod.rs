@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::container::{Mount, Recipe};
+use super::policies::enforce;
 use super::supervised::{Supervised, now};
 use super::variables::variables;
 use super::volumes::Volumes;
@@ -20,6 +21,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often its volumes are compared with what they come from. A kubelet takes a minute; a test
 /// does not wait so long.
 const VOLUMES: Duration = Duration::from_secs(1);
+
+/// How often its filters are compared with the policies.
+const FILTERS: Duration = Duration::from_millis(500);
 
 /// A pod with all that it has.
 pub(super) struct Pod<'a> {
@@ -35,6 +39,9 @@ pub(super) struct Pod<'a> {
     containers: Vec<Supervised>,
     since: String,
     told: Value,
+    /// The filters in force in its network.
+    filters: String,
+    next_filters: Instant,
     next_volumes: Instant,
     /// Whether all of them were there once.
     has_volumes: bool,
@@ -70,6 +77,8 @@ impl<'a> Pod<'a> {
             object,
             since: now(),
             told: Value::Null,
+            filters: String::new(),
+            next_filters: Instant::now(),
             next_volumes: Instant::now(),
             has_volumes: false,
         }
@@ -80,7 +89,10 @@ impl<'a> Pod<'a> {
         self.write_files();
         loop {
             match self.wish() {
-                Wish::Stay => self.keep(),
+                Wish::Stay => {
+                    self.filter();
+                    self.keep();
+                }
                 Wish::End(grace) => return self.end(grace),
                 Wish::Gone => return self.end(Duration::ZERO),
             }
@@ -118,6 +130,20 @@ impl<'a> Pod<'a> {
         );
         for (name, text) in [("hosts", hosts), ("resolv.conf", resolver)] {
             fs::write(self.directory.join(name), text).expect("a file");
+        }
+    }
+
+    /// Lets in whom the NetworkPolicies let in, from before its first container starts.
+    fn filter(&mut self) {
+        if Instant::now() < self.next_filters {
+            return;
+        }
+        self.next_filters = Instant::now() + FILTERS;
+        let Shared { policies, pods, network, .. } = self.kubelet;
+        let table = policies.table(&self.object, &pods.all(), network.machine());
+        if table != self.filters {
+            enforce(&table, &self.network);
+            self.filters = table;
         }
     }
 
