@@ -1,5 +1,5 @@
 //! The operator's side of the process: the console, the HTTP endpoint with probes and metrics,
-//! `pgimbal check`, and the snapshots of the workers from which they are made.
+//! `pgimbal check`, `pgimbal route`, and the snapshots of the workers from which they are made.
 
 pub mod check;
 pub mod collect;
@@ -7,3 +7,4 @@ pub mod console;
 pub mod http;
 pub mod metrics;
 pub mod page;
+pub mod route;

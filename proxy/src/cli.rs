@@ -15,6 +15,7 @@ use pgimbal_config::{AuthType, Overrides, PoolMode, Secret};
 use hint::Hint;
 
 use crate::admin::check::{CheckOptions, OutputFormat};
+use crate::admin::route::{RouteOptions, Statements};
 use crate::top::{Pane, Place, TopOptions};
 
 /// The command that the command line names.
@@ -24,6 +25,8 @@ pub enum Command {
     Run(Overrides),
     /// `check`: checks the configuration and its servers, and serves no clients.
     Check(Overrides, CheckOptions),
+    /// `route`: prints where statements would go, and why.
+    Route(Overrides, RouteOptions),
     /// `top`: shows the console of a running pgimbal.
     Top(Place, TopOptions),
     /// `config reference`: prints the option reference.
@@ -77,6 +80,11 @@ enum Verb {
     /// Exit codes: 0 all is well, 3 something should be looked at, 1 something fails, 78 the
     /// configuration cannot be used.
     Check(CheckFlags),
+    /// Print where statements would go with route = "auto", and why
+    ///
+    /// Each counts as it would outside a transaction. The catalog of the database is read from one
+    /// of its servers, for its functions and views; nothing else is sent there.
+    Route(RouteFlags),
     /// Show the console of a running pgimbal or PgBouncer, live
     ///
     /// Asks once a second and draws pools, nodes, pinned clients, credentials and more; ? explains
@@ -121,6 +129,26 @@ struct CheckFlags {
     /// Print one JSON document instead of lines
     #[arg(long)]
     json: bool,
+}
+
+/// The flags of `route`.
+#[derive(Debug, Args)]
+#[group(id = "statements", required = true, args = ["sql", "file"])]
+struct RouteFlags {
+    #[command(flatten)]
+    options: Options,
+    /// A statement, or several that are sent as one query
+    #[arg(value_name = "SQL")]
+    sql: Option<String>,
+    /// Read statements from this file, each for itself; - is standard input
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    file: Option<PathBuf>,
+    /// Whose catalog is read [default: the first that is listed]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// The user who reads it [default: the first that is listed]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
 }
 
 /// The flags of `top`.
@@ -189,6 +217,11 @@ impl Cli {
                 let format = if json { OutputFormat::Json } else { OutputFormat::Text };
                 Command::Check(options.into(), CheckOptions { user, database, format })
             }
+            Some(Verb::Route(RouteFlags { options, sql, file, database, user })) => {
+                let text = Statements::Text(sql.unwrap_or_default());
+                let statements = file.map_or(text, Statements::File);
+                Command::Route(options.into(), RouteOptions { statements, database, user })
+            }
             Some(Verb::Top(TopFlags { url, config, table, once })) => {
                 let options = TopOptions { pane: table, is_once: once };
                 Command::Top(Place { url, config }, options)
@@ -250,6 +283,24 @@ mod tests {
                 workers: Some("2".into()),
             }
         );
+    }
+
+    #[test]
+    fn route_has_one_text_or_one_file() {
+        let parse = |words: &[&str]| Cli::try_parse_from([&["pgimbal", "route"], words].concat());
+        let options = |words: &[&str]| match parse(words).expect("it parses").into_command() {
+            Command::Route(_, options) => options,
+            other => panic!("{other:?}"),
+        };
+        let text = options(&["SELECT 1", "--config", "a.toml", "--database", "d"]);
+        assert_eq!(text.statements, Statements::Text("SELECT 1".to_owned()));
+        assert_eq!(text.database.as_deref(), Some("d"));
+        let file = options(&["--file", "-", "--user", "u"]);
+        assert_eq!(file.statements, Statements::File("-".into()));
+        assert_eq!(file.user.as_deref(), Some("u"));
+        for wrong in [&[][..], &["SELECT 1", "--file", "a.sql"], &["SELECT 1", "SELECT 2"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

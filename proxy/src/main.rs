@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use pgimbal::admin::check::{self, CheckOptions};
+use pgimbal::admin::route;
 use pgimbal::cli::{self, Command};
 use pgimbal::inherited::Inherited;
 use pgimbal::logging;
@@ -36,6 +37,12 @@ fn main() -> ExitCode {
         Command::ManualPages => manual_page_names(),
         Command::Run(overrides) => run(overrides),
         Command::Top(place, options) => top::run(&place, options),
+        Command::Route(overrides, options) => {
+            match pgimbal_config::load(&overrides, environment()) {
+                Ok(config) => route::run(&config, &options),
+                Err(errors) => fail(EXIT_CONFIG, &errors),
+            }
+        }
         Command::Check(overrides, options) => match pgimbal_config::load(&overrides, environment())
         {
             Ok(config) => check(Arc::new(config), &options),

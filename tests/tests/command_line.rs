@@ -104,6 +104,49 @@ fn check_says_whether_the_servers_answer() {
 }
 
 #[test]
+fn route_says_where_statements_would_go_and_why() {
+    let pg = Postgres::start();
+    pg.run("create function audit() returns int language sql as 'select 1'");
+    pg.run("create view audited as select audit()");
+    let directory = directory("cli");
+    let config = |port: u16| {
+        format!(
+            "[databases.app]\nhost = \"127.0.0.1\"\nport = {port}\ndbname = \"app\"\n\
+             user = \"scram\"\npassword = \"scram-secret\"\n[users.scram]\npassword = \"x\"\n"
+        )
+    };
+    let file = config_file(&directory, &config(pg.port));
+    let statements = directory.join("statements.sql");
+    let text = "select 1;\n-- one; two\ninsert into t values (';');\nselect * from audited";
+    std::fs::write(&statements, text).expect("a file");
+    let shown = statements.display().to_string();
+    let told = pgimbal(&["route", "--config", &file, "--file", &shown], &[]);
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    let port = pg.port;
+    let expected = format!(
+        "The catalog of app is that of 127.0.0.1:{port}, as scram.\n\
+         replica  select 1\n         it only reads\n\
+         primary  insert into t values (';')\n         statement: it is not SELECT, VALUES, \
+         TABLE, SHOW, EXPLAIN or COPY TO STDOUT\n\
+         primary  select * from audited\n         view: audited calls or reads what a replica \
+         does not serve\n1 to a replica, 2 to the primary\n"
+    );
+    assert_eq!(told.stdout, expected);
+    let one = pgimbal(&["route", "select audit()", "--config", &file], &[]);
+    assert!(one.stdout.contains("volatile_function: the function audit()"), "{}", one.stdout);
+    // Without a server what is well known counts.
+    let file = config_file(&directory, &config(free_port()));
+    let unread = pgimbal(&["route", "select count(*), audit()", "--config", &file], &[]);
+    assert_eq!(unread.code, Some(0), "{}", unread.stderr);
+    for words in ["was not read", "primary", "catalog_unread: the function audit()"] {
+        assert!(unread.stdout.contains(words), "{words}: {}", unread.stdout);
+    }
+    let missing = pgimbal(&["route", "--file", "/no/such/file", "--config", &file], &[]);
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.contains("/no/such/file"), "{}", missing.stderr);
+}
+
+#[test]
 fn every_address_that_cannot_be_had_is_named() {
     let taken = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
     let [one, two, http] =

@@ -4,6 +4,10 @@
 //! [`parse`] decides, which may run on another thread. Both are told how the session's bytes are to
 //! be read, and what the [`Catalog`] of the database says of functions and relations. What is not
 //! known to be a read goes to the primary. It does no IO and reads no clock.
+//!
+//! No text shows which names are temporary tables of its session, so the caller sends a session
+//! that has some to the primary. A function that the catalog calls stable and that writes all the
+//! same is refused by the replica; then [`Decisions::remember_refused`].
 
 mod catalog;
 mod decision;

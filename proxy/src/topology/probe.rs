@@ -166,26 +166,46 @@ pub(crate) async fn query<T>(
     question: &str,
     parse: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<T, ProbeFault> {
+    let mut answer = None;
+    query_rows(conversation, question, |body| {
+        answer = Some(parse(body)?);
+        Some(())
+    })
+    .await?;
+    answer.ok_or(ProbeFault::Malformed("no row"))
+}
+
+/// Runs a simple query, whose rows `read` takes one by one, as [`query`] does.
+///
+/// # Errors
+/// [`ProbeFault`] as for [`ask`]; [`ProbeFault::Malformed`] once `read` has returned `None`.
+pub(crate) async fn query_rows(
+    conversation: &mut Conversation,
+    question: &str,
+    mut read: impl FnMut(&[u8]) -> Option<()>,
+) -> Result<(), ProbeFault> {
     encode::query(&mut conversation.outbox, question.as_bytes());
     conversation.send().await.map_err(Broken::Io)?;
-    let mut answer = None;
+    let mut fault = None;
     loop {
         let (tag, total) = conversation.message(MAX_MESSAGE).await?;
         let body = conversation.body(total);
         match tag {
             backend::DATA_ROW => {
-                answer = Some(parse(body).ok_or(ProbeFault::Malformed("its values")));
+                if read(body).is_none() {
+                    fault.get_or_insert(ProbeFault::Malformed("its values"));
+                }
             }
             backend::ERROR_RESPONSE => {
-                let fault = refused(body)?;
-                if !fault.leaves_connection() {
-                    return Err(fault);
+                let refusal = refused(body)?;
+                if !refusal.leaves_connection() {
+                    return Err(refusal);
                 }
-                answer = Some(Err(fault));
+                fault = Some(refusal);
             }
             backend::READY_FOR_QUERY => {
                 conversation.consume(total);
-                return answer.unwrap_or(Err(ProbeFault::Malformed("no row")));
+                return fault.map_or(Ok(()), Err);
             }
             backend::ROW_DESCRIPTION
             | backend::COMMAND_COMPLETE

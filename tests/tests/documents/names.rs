@@ -87,7 +87,7 @@ fn flags_and_subcommands_exist() {
     let cli = read("proxy/src/cli.rs");
     let fields = between(&cli, "struct CheckFlags", "impl Cli {");
     let has_flag = |flag: &str| fields.contains(&format!(" {}: ", flag.replace('-', "_")));
-    let verbs = ["run", "check", "top", "config reference", "completions"];
+    let verbs = ["run", "check", "route", "top", "config reference", "completions"];
     let mut found = 0;
     for (page, text) in user_pages() {
         for span in

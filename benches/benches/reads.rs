@@ -1,0 +1,84 @@
+//! Criterion: whether a text only reads, from the cache and by PostgreSQL's grammar.
+//!
+//! A decision from the cache costs every statement of a session with `route = "auto"`. What the
+//! grammar needs bounds the texts that a worker may parse in its turn (`PARSED_AT_ONCE`).
+#![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use pgimbal_pooler::sql::{Encoding, Reading};
+use pgimbal_reads::{Catalog, Decision, Decisions, Limits, PARSED_AT_ONCE, parse};
+
+const READING: Reading =
+    Reading { strings: pgimbal_pooler::sql::StandardStrings::On, encoding: Encoding::Utf8 };
+
+const POINT: &str = "SELECT abalance FROM pgbench_accounts WHERE aid = $1";
+
+const JOIN: &str = "WITH recent AS (SELECT id, owner FROM orders WHERE placed > $1 ORDER BY placed \
+    DESC LIMIT 20) SELECT o.id, c.name, count(*) FROM recent o JOIN customers c ON c.id = o.owner \
+    LEFT JOIN items i ON i.order_id = o.id GROUP BY o.id, c.name ORDER BY o.id";
+
+/// What the ORM of a web application sends for a row with all of its columns.
+fn wide() -> String {
+    let columns: Vec<_> = (0..16).map(|n| format!("\"shop_customer\".\"column_{n}\"")).collect();
+    let columns = columns.join(", ");
+    format!("SELECT {columns} FROM \"shop_customer\" WHERE \"shop_customer\".\"id\" = 27 LIMIT 21")
+}
+
+/// A text of exactly so many bytes whose every token costs the grammar most.
+fn dense(bytes: usize) -> String {
+    let mut text = "SELECT a".to_owned();
+    while text.len() + 2 <= bytes {
+        text.push_str("+a");
+    }
+    text
+}
+
+/// The same with as many expressions beside each other.
+fn flat(bytes: usize) -> String {
+    let mut text = "SELECT a".to_owned();
+    while text.len() + 2 <= bytes {
+        text.push_str(",a");
+    }
+    text
+}
+
+fn cached(criterion: &mut Criterion) {
+    let catalog = Catalog::unread([]);
+    for (name, text) in [("point", POINT.to_owned()), ("wide", wide()), ("join", JOIN.to_owned())] {
+        let mut decisions = Decisions::new(Limits::default());
+        assert_eq!(decisions.decide(text.as_bytes(), READING, &catalog), Decision::Read, "{name}");
+        criterion.bench_function(&format!("reads/cached/{name}/{}", text.len()), |bencher| {
+            bencher.iter(|| decisions.lookup(black_box(text.as_bytes()), READING));
+        });
+    }
+    let mut decisions = Decisions::new(Limits::default());
+    let text = b"UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2";
+    criterion.bench_function("reads/first word/update", |bencher| {
+        bencher.iter(|| decisions.lookup(black_box(text), READING));
+    });
+}
+
+fn parsed(criterion: &mut Criterion) {
+    let catalog = Catalog::unread([]);
+    for (name, text) in [
+        ("point", POINT.to_owned()),
+        ("wide", wide()),
+        ("join", JOIN.to_owned()),
+        ("dense", dense(PARSED_AT_ONCE)),
+        ("flat", flat(PARSED_AT_ONCE)),
+    ] {
+        criterion.bench_function(&format!("reads/parsed/{name}/{}", text.len()), |bencher| {
+            bencher.iter(|| parse(black_box(text.as_bytes()), READING, &catalog));
+        });
+    }
+}
+
+criterion_group!(benches, cached, parsed);
+criterion_main!(benches);
