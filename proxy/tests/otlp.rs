@@ -15,6 +15,8 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
+use pgimbal_tests::certificates::Certificates;
+use pgimbal_tests::cluster::Cluster;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::port::free_port;
 use pgimbal_tests::process::directory;
@@ -22,6 +24,9 @@ use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Login, Pgimbal, Postgres};
 use prost::Message;
 use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What has come, and the bytes of it.
 #[derive(Default)]
@@ -45,12 +50,29 @@ impl Collector {
     }
 
     fn on(listener: TcpListener) -> Self {
+        Self::with(listener, |stream, received| serve(stream, received))
+    }
+
+    /// One that speaks TLS with this certificate.
+    fn with_tls(certificates: &Certificates) -> Self {
+        let config = Arc::new(tls(certificates));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::with(listener, move |stream, received| {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("a configuration");
+            serve(StreamOwned::new(connection, stream), received);
+        })
+    }
+
+    fn with(
+        listener: TcpListener,
+        serve: impl Fn(TcpStream, &Mutex<Received>) + Send + Sync + 'static,
+    ) -> Self {
         let port = listener.local_addr().expect("an address").port();
         let received = Arc::new(Mutex::new(Received::default()));
-        let shared = Arc::clone(&received);
+        let (shared, serve) = (Arc::clone(&received), Arc::new(serve));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let shared = Arc::clone(&shared);
+                let (shared, serve) = (Arc::clone(&shared), Arc::clone(&serve));
                 thread::spawn(move || serve(stream, &shared));
             }
         });
@@ -96,6 +118,16 @@ impl Collector {
     }
 }
 
+fn tls(certificates: &Certificates) -> ServerConfig {
+    let chain = CertificateDer::from_pem_slice(certificates.chain.as_bytes()).expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(certificates.key.as_bytes()).expect("PEM");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = versions.expect("versions").with_no_client_auth();
+    config.with_single_cert(vec![chain], key).expect("a certificate and its key")
+}
+
 fn is_app(attributes: &[KeyValue]) -> bool {
     text(attributes, "database") == Some("app")
 }
@@ -108,14 +140,21 @@ fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
     }
 }
 
+fn number(attributes: &[KeyValue], key: &str) -> Option<i64> {
+    let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
+    match attribute.value.as_ref()?.value.as_ref()? {
+        Value::IntValue(number) => Some(*number),
+        _ => None,
+    }
+}
+
 fn millis(span: &Span) -> u64 {
     (span.end_time_unix_nano - span.start_time_unix_nano) / 1_000_000
 }
 
 /// Serves one connection: each request is decoded, and answered with 200.
-fn serve(stream: TcpStream, received: &Mutex<Received>) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-    let mut stream = stream;
+fn serve(stream: impl Read + Write, received: &Mutex<Received>) {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -150,15 +189,20 @@ fn serve(stream: TcpStream, received: &Mutex<Received>) {
                 panic!("{head}");
             }
         }
-        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        if reader.get_mut().write_all(answer).and_then(|()| reader.get_mut().flush()).is_err() {
             return;
         }
     }
 }
 
 fn sending_to(port: u16, config: Config, interval: &str) -> Config {
+    sending(&format!("http://127.0.0.1:{port}"), config, interval)
+}
+
+fn sending(endpoint: &str, config: Config, interval: &str) -> Config {
     config.tables(&format!(
-        "[telemetry]\notlp_endpoint = \"http://127.0.0.1:{port}\"\n\
+        "[telemetry]\notlp_endpoint = \"{endpoint}\"\n\
          otlp_interval = \"{interval}\"\ntrace_ratio = 1\n"
     ))
 }
@@ -240,6 +284,60 @@ fn a_rotation_is_a_span_from_the_new_password_to_the_time_it_is_known() {
     collector.received(|received| {
         let bytes = String::from_utf8_lossy(&received.bytes);
         assert!(!bytes.contains("the-ebb") && !bytes.contains("the-flow"), "a password was sent");
+    });
+}
+
+#[test]
+fn a_failover_is_a_span_with_what_it_meant_to_clients() {
+    let (mut cluster, collector) = (Cluster::start(1), Collector::start());
+    cluster.nodes[0].run("create table kept (id int); grant all on kept to app");
+    cluster.settle(0);
+    let proxy = sending_to(collector.port, Config::before_cluster(&cluster), "200ms").start();
+    let mut client = proxy.client();
+    client.ok("insert into kept values (1)");
+    cluster.settle(0);
+    cluster.nodes[0].kill();
+    client.start_query("insert into kept values (2)");
+    proxy.wait_for_waiting(1);
+    cluster.nodes[1].promote();
+    client.read_reply().no_error();
+    // It is sent once its effects on clients are counted, 5 s after its end.
+    eventually("its span is sent", SOON, || !collector.spans("failover").is_empty());
+    let spans = collector.spans("failover");
+    assert_eq!(spans.len(), 1, "{spans:?}");
+    let failover = &spans[0];
+    let said = |key| text(&failover.attributes, key);
+    assert_eq!([said("pgimbal.from"), said("pgimbal.to")], [Some("n1"), Some("n2")]);
+    assert_eq!(number(&failover.attributes, "pgimbal.timeline"), Some(2));
+    assert_eq!(number(&failover.attributes, "pgimbal.held"), Some(1), "{failover:?}");
+    assert_eq!(number(&failover.attributes, "pgimbal.failed"), Some(0), "{failover:?}");
+    assert!(failover.start_time_unix_nano < failover.end_time_unix_nano, "{failover:?}");
+}
+
+#[test]
+fn an_https_collector_is_verified_with_the_authorities_of_the_system() {
+    let pg = Postgres::start();
+    let (ours, others) = (Certificates::new(), Certificates::new());
+    let collector = Collector::with_tls(&ours);
+    let endpoint = format!("https://localhost:{}", collector.port);
+    let trusting = |authority: &Certificates| {
+        // rustls and OpenSSL read the system's authorities from this file if it is named.
+        let file = format!("SSL_CERT_FILE={}", authority.files()[0].display());
+        let config = sending(&endpoint, Config::before(&pg), "200ms");
+        config.through(&["env", &file]).start()
+    };
+    let strange = trusting(&others);
+    run(&strange, 3);
+    eventually("the log says why nothing is sent", SOON, || {
+        strange.log().contains("do not reach the collector")
+            && strange.log().contains("invalid peer certificate")
+    });
+    collector.received(|received| assert!(received.bytes.is_empty(), "it was sent all the same"));
+    drop(strange);
+    let proxy = trusting(&ours);
+    run(&proxy, 3);
+    eventually("all was sent", SOON, || {
+        collector.count("pgimbal_transactions_total") == 3 && collector.spans("run").len() == 3
     });
 }
 
