@@ -6,6 +6,7 @@
 
 pub mod steps;
 mod successor;
+pub(crate) mod work;
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -2,7 +2,7 @@
 //! sets of settings, and sets of reported settings, each kept once.
 
 use crate::ids::{PoolId, ServerId, WorkerId};
-use crate::listener::steps::ChannelWork;
+use crate::listener::work::ChannelWork;
 use crate::sample::Sampler;
 use crate::server::prepared::{ParsedUnder, StatementKey, StatementTable};
 use crate::server::reported::ReportedTable;

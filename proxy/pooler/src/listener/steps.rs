@@ -26,15 +26,6 @@ use crate::session::{Link, dismissal};
 /// payload, a reported setting some hundred.
 const LONGEST_MESSAGE: u32 = 64 * 1024;
 
-/// The sessions and pools of which a step has changed who listens to what. They are looked at when
-/// the step is over.
-#[derive(Debug, Default)]
-pub(crate) struct ChannelWork {
-    sessions: Vec<SessionId>,
-    pools: Vec<PoolId>,
-    now: Option<Instant>,
-}
-
 /// What the bytes mean that have come on a connection that listens, from
 /// `Pooler::handle_listener_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,28 +41,14 @@ pub enum ListenerBytes {
     Dead,
 }
 
-impl ChannelWork {
-    /// What a session listens to, or waits for, may have changed.
-    pub(crate) fn note_session(&mut self, session: SessionId) {
-        self.sessions.push(session);
-    }
-
-    /// A session of the pool waits for channels.
-    pub(crate) fn note_pool(&mut self, pool: PoolId, now: Instant) {
-        self.pools.push(pool);
-        self.now = Some(now);
-    }
-}
-
 /// Does what the last step has left to do.
 pub(crate) fn settle(core: &mut Core) {
     let work = &mut core.tables.channel_work;
-    if work.sessions.is_empty() && work.pools.is_empty() {
+    if work.is_empty() {
         return;
     }
-    let (sessions, mut pools) =
-        (std::mem::take(&mut work.sessions), std::mem::take(&mut work.pools));
-    let now = work.now;
+    let now = work.now();
+    let (sessions, mut pools) = work.take();
     for id in sessions {
         let Some(session) = core.sessions.get_mut(id) else { continue };
         let released = session.channels_mut().take_released();
@@ -99,7 +76,7 @@ pub(crate) fn forget_session(core: &mut Core, pool: PoolId, id: SessionId, chann
     };
     listener.forget_request(id);
     listener.release(id, channels);
-    core.tables.channel_work.pools.push(pool);
+    core.tables.channel_work.note_left(pool);
 }
 
 /// Opens the connection if it is wanted, or has it do what is due. Nothing is opened without a
