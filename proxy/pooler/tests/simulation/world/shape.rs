@@ -72,9 +72,6 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         max_db_connections: None,
         max_user_connections: None,
         max_pinned: shape.max_pinned,
-        read_consistency: ReadConsistency::Session,
-        read_max_staleness: None,
-        read_max_staleness_bytes: None,
         pool: shape.pool.clone(),
     }
 }
