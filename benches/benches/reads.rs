@@ -12,11 +12,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pgimbal_pooler::sql::{Encoding, Reading};
+use pgimbal_pooler::sql::{Encoding, Reading, StandardStrings};
 use pgimbal_reads::{Catalog, Decision, Decisions, Limits, PARSED_AT_ONCE, parse};
 
-const READING: Reading =
-    Reading { strings: pgimbal_pooler::sql::StandardStrings::On, encoding: Encoding::Utf8 };
+const READING: Reading = Reading { strings: StandardStrings::On, encoding: Encoding::Utf8 };
 
 const POINT: &str = "SELECT abalance FROM pgbench_accounts WHERE aid = $1";
 

@@ -133,12 +133,11 @@ struct CheckFlags {
 
 /// The flags of `route`.
 #[derive(Debug, Args)]
-#[group(id = "statements", required = true, args = ["sql", "file"])]
 struct RouteFlags {
     #[command(flatten)]
     options: Options,
     /// A statement, or several that are sent as one query
-    #[arg(value_name = "SQL")]
+    #[arg(value_name = "SQL", required_unless_present = "file", conflicts_with = "file")]
     sql: Option<String>,
     /// Read statements from this file, each for itself; - is standard input
     #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -287,7 +286,8 @@ mod tests {
 
     #[test]
     fn route_has_one_text_or_one_file() {
-        let parse = |words: &[&str]| Cli::try_parse_from([&["pgimbal", "route"], words].concat());
+        let parse =
+            |words: &[&str]| Cli::try_parse_from([&["pgimbal", "route"][..], words].concat());
         let options = |words: &[&str]| match parse(words).expect("it parses").into_command() {
             Command::Route(_, options) => options,
             other => panic!("{other:?}"),
@@ -298,7 +298,9 @@ mod tests {
         let file = options(&["--file", "-", "--user", "u"]);
         assert_eq!(file.statements, Statements::File("-".into()));
         assert_eq!(file.user.as_deref(), Some("u"));
-        for wrong in [&[][..], &["SELECT 1", "--file", "a.sql"], &["SELECT 1", "SELECT 2"]] {
+        let both = ["SELECT 1", "--file", "a.sql"];
+        let neither = ["--config", "a.toml"];
+        for wrong in [&both[..], &neither[..], &["SELECT 1", "SELECT 2"][..]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -1,5 +1,5 @@
 //! PostgreSQL's own regression statements, on a primary and a standby: what is called a read, the
-//! standby runs. `PGIMBAL_REGRESS=all` runs every file, which takes some ten minutes.
+//! standby runs. `PGIMBAL_REGRESS=all` runs every file.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 #![allow(
     clippy::unwrap_used,

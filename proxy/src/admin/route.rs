@@ -4,6 +4,7 @@ mod catalog;
 
 use std::fs;
 use std::io::{self, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -57,8 +58,8 @@ pub fn run(config: &Config, options: &RouteOptions) -> ExitCode {
 }
 
 fn decide_all(config: &Config, options: &RouteOptions) -> io::Result<()> {
-    let (text, spans) = match &options.statements {
-        Statements::Text(text) => (text.clone().into_bytes(), vec![0..text.len()]),
+    let (text, spans): (Vec<u8>, Vec<_>) = match &options.statements {
+        Statements::Text(text) => (text.clone().into_bytes(), iter::once(0..text.len()).collect()),
         Statements::File(path) => {
             let text = read(path)?;
             let spans = split(&text, READING);

@@ -12,7 +12,7 @@ use crate::tls::TlsConnector;
 use crate::topology::{self, probe};
 use crate::transport::Conversation;
 
-/// Reading the catalog of a database with 100,000 functions takes a second.
+/// For finding a server that answers, logging in and reading.
 const TIME: Duration = Duration::from_secs(30);
 
 /// A catalog, and where it is from.
