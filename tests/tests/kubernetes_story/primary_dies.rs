@@ -10,7 +10,7 @@ use pgimbal_tests::until::{SOON, eventually};
 use super::setup::{NAMESPACE, Setup};
 
 /// How long the reads go on, in seconds: it dies a few seconds after they have begun.
-const SECONDS: &str = "25";
+const SECONDS: &str = "12";
 
 /// Clients that read all the time, in each protocol.
 const READERS: &str = "6";

@@ -17,6 +17,9 @@ use serde_json::Value;
 use super::primary_dies::{Lost, Readers, wait_for_the_standby};
 use super::setup::{LIMIT, NAMESPACE, Setup};
 
+/// The columns `held` and `rerun` of SHOW FAILOVERS ALL.
+const HELD_AND_AGAIN: [usize; 2] = [7, 8];
+
 /// The sizes and times of a run.
 struct Scale {
     clients: u32,
@@ -169,9 +172,22 @@ impl Story {
         self.await_work();
         self.tell("the primary was killed, and the standby is the primary");
         readers.finish(&self.setup);
+        let [held, again] = self.seen_by_the_pods();
+        assert!(held > 0 && again > 0, "{held} waited, {again} ran again");
+        self.tell(&format!("{held} transactions and statements waited, {again} ran again"));
         let primary = &self.setup.cluster.nodes[0];
         let lost = self.pools.iter().map(|pool| Lost::of(pool.name(), &pool.errors(), primary));
         self.lost = lost.collect();
+    }
+
+    /// How many transactions and statements the failovers held, and how many they ran again, in all
+    /// pods together.
+    fn seen_by_the_pods(&self) -> [u64; 2] {
+        let told = self.setup.sql("operator", "pgimbal", "SHOW FAILOVERS ALL").succeeded().stdout;
+        let rows: Vec<Vec<&str>> = told.lines().map(|row| row.split('|').collect()).collect();
+        HELD_AND_AGAIN.map(|column| {
+            rows.iter().map(|row| row[column].parse::<u64>().unwrap_or_default()).sum()
+        })
     }
 
     fn assert_no_error(&self) {
