@@ -16,7 +16,6 @@ use pgimbal_auth::SourceError;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, ReloadChanges};
 use pgimbal_pooler::server::prepared::StatementKey;
-use pgimbal_replicas::InstanceId;
 use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -278,6 +277,13 @@ impl Prepared {
         );
     }
 
+    /// As [`Self::follow_salts`]; if that fails, the log says so.
+    fn follow_salts_or_keep(&mut self, facts: &Facts) {
+        if let Err(cause) = self.follow_salts(facts) {
+            tracing::error!("clients are checked with the salts of before: {cause}");
+        }
+    }
+
     /// Serves signals and requests of the console, until the process is to end. `listeners` are
     /// what a process that takes over is given.
     async fn supervise(
@@ -298,9 +304,7 @@ impl Prepared {
                 _ = renewals.tick() => self.follow_certificates(workers, process).await,
                 Ok(()) = published.changed() => {
                     published.mark_unchanged();
-                    if let Err(cause) = self.follow_salts(workers.facts()) {
-                        tracing::error!("clients are checked with the salts of before: {cause}");
-                    }
+                    self.follow_salts_or_keep(workers.facts());
                 }
                 outcome = outcome_of(&mut take_over) => match outcome {
                     Outcome::Serves(pid) => {
@@ -324,8 +328,7 @@ impl Prepared {
                         service_manager::ready();
                     }
                     SignalRequest::TakeOver => {
-                        let instance = workers.collector().peers().instance();
-                        self.begin_take_over(&mut take_over, &listeners, instance);
+                        self.begin_take_over(&mut take_over, &listeners, workers);
                     }
                 },
                 Some(request) = requests.control.recv() => match request {
@@ -358,13 +361,14 @@ impl Prepared {
         &self,
         take_over: &mut Option<TakeOver>,
         listeners: &[(OwnedFd, SocketFile)],
-        instance: Option<InstanceId>,
+        workers: &Workers,
     ) {
         if take_over.is_some() {
             tracing::warn!("SIGUSR2: another process is starting already");
             return;
         }
         service_manager::reloading();
+        let instance = workers.collector().peers().instance();
         match TakeOver::begin(listeners, self.program.as_ref(), instance) {
             Ok(begun) => {
                 tracing::info!(pid = begun.pid(), "another process is started to take over");

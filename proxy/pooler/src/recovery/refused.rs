@@ -74,13 +74,12 @@ pub(crate) fn take(core: &mut Core, id: SessionId) -> Vec<u8> {
     bytes
 }
 
-/// Whether an answer, as far as it has come, has an error that only a standby raises.
+/// Whether the answer to one segment, as far as it has come, has an error that only a standby raises.
 fn is_refusal(answer: &[u8]) -> bool {
     let mut rest = answer;
     while let Ok(Some(header)) = frame::peek(rest) {
         let Some(body) = rest.get(HEADER_LEN..header.total as usize) else { return false };
         match header.tag {
-            backend::READY_FOR_QUERY => return false,
             backend::ERROR_RESPONSE => return refuses(body),
             _ => rest = &rest[header.total as usize..],
         }

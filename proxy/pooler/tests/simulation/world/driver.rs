@@ -99,8 +99,7 @@ impl World {
                     Checkout::Refused => {}
                 },
                 Stop::Checkin => {
-                    let server = server.expect("a server to check in");
-                    self.check_in(worker, server);
+                    self.check_in(worker, server.expect("a server to check in"));
                     if self.clients[number].rest.is_empty() {
                         let _ = self.pooler_says_farewell(number);
                         return;
