@@ -41,6 +41,7 @@ scenarios! {
     "docs/operations.md" ["psql postgres://ops@", "admin_users = "] the_consoles_users
         => console::users;
     "docs/operations.md" ["pgimbal top "] top => console::top;
+    "docs/operations.md" ["pgimbal route "] where_statements_go => deploy::route;
     "docs/operations.md" ["curl "] tokens => http::tokens;
     "docs/operations.md" ["[telemetry]"] telemetry_needs_its_feature => files::telemetry;
     "docs/operations.md" ["rule_files: "] a_prometheus_without_the_chart => http::prometheus;

@@ -121,7 +121,8 @@ fn with_names(command: &str) -> Vec<String> {
         .replace("<cluster>.<node>", "c.n1")
         .replace("<cluster>", "c")
         .replace("<database>", "app")
-        .replace("<user>", "turning");
+        .replace("<user>", "turning")
+        .replace("<sql>", "select 1");
     match named.split_once(" [") {
         Some((bare, name)) => {
             vec![format!("{bare} {}", name.trim_end_matches(']')), bare.to_owned()]
@@ -144,6 +145,7 @@ fn each_command_of_the_console_does_what_the_table_says() {
             "HOLD c" => holds(&busy, "RESUME c"),
             "RESUME c" => holds(&busy, "RESUME c"),
             "RESUME" => holds(&busy, "RESUME"),
+            "EXPLAIN ROUTE select 1" => busy.says(command, "the route of the pool says so"),
             "ADOPT NODE c.n1" => busy.says(command, "ADOPT NODE"),
             "REFRESH turning" => refreshes(&busy),
             "REVOKE OLD turning" => revokes(&busy),

@@ -19,6 +19,28 @@ pub(super) fn quick_start([commands]: [&str; 1]) {
     assert!(shown.stdout.contains("served"), "{}", shown.stdout);
 }
 
+/// Where the statements of the page would go, by the catalog of a real server.
+pub(super) fn route([commands]: [&str; 1]) {
+    let pg = Postgres::start();
+    pg.run("create table orders (id int primary key)");
+    let reader = Reader::new();
+    reader.write(
+        "pgimbal.toml",
+        &format!(
+            "[databases.app]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"scram\"\n\
+             password = \"scram-secret\"\n[users.scram]\npassword = \"x\"\n",
+            pg.port
+        ),
+    );
+    reader.write("statements.sql", "select 1; delete from orders");
+    let [one, file] = commands.lines().collect::<Vec<_>>()[..] else { panic!("{commands}") };
+    let told = reader.types(one).succeeded().stdout;
+    assert!(told.contains("The catalog of app is that of"), "{told}");
+    assert!(told.contains("replica  select * from orders where id = 1"), "{told}");
+    let told = reader.types(file).succeeded().stdout;
+    assert!(told.contains("1 to a replica, 1 to the primary"), "{told}");
+}
+
 /// What it prints, word for word, and the exit codes of the table.
 pub(super) fn check([shown]: [&str; 1]) {
     let pg = Postgres::start();
