@@ -5,6 +5,7 @@ mod disasters;
 mod dns;
 mod figures;
 mod histories;
+mod listening;
 mod pipelines;
 mod reads;
 mod rotation;
