@@ -50,7 +50,7 @@ impl Collector {
     }
 
     fn on(listener: TcpListener) -> Self {
-        Self::with(listener, |stream, received| serve(stream, received))
+        Self::with(listener, serve)
     }
 
     /// One that speaks TLS with this certificate.
