@@ -371,8 +371,3 @@ fn psycopg_and_asyncpg_listen() {
 fn node_postgres_listens() {
     converses(node("listening.js"));
 }
-
-#[test]
-fn procrastinate_runs_its_jobs_on_a_pool_of_5() {
-    converses(python("with_procrastinate.py"));
-}
