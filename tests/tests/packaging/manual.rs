@@ -58,7 +58,7 @@ fn the_manual_pages_are_read_without_a_warning() {
         assert_eq!(finished.stderr, "", "{name}");
         assert!(finished.stdout.contains("NAME"), "{}", finished.stdout);
     }
-    assert_eq!(names.lines().count(), 9, "a command each, and pgimbal.toml(5): {names}");
+    assert_eq!(names.lines().count(), 10, "a command each, and pgimbal.toml(5): {names}");
 }
 
 #[test]
