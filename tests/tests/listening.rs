@@ -1,6 +1,7 @@
 //! LISTEN over a connection that the clients of a pool share (`listen_mode`): statement 33.
 
 use std::process::Command;
+use std::time::Duration;
 
 use pgimbal_tests::http::metric;
 use pgimbal_tests::library::{converse, node, python};
@@ -353,11 +354,33 @@ fn listening_and_unlistening_at_once_loses_nothing() {
 
 /// Runs a program of other people's on a pool of 5 whose clients share a connection to listen.
 fn converses(command: Command) {
+    converses_with_listeners(command, "", 0);
+}
+
+/// As [`converses`]; where the program wants a look at its listeners, it waits until so many clients
+/// listen to `channel`.
+fn converses_with_listeners(command: Command, channel: &str, listeners: u32) {
     let pg = Postgres::start();
     pg.run("grant all on schema public to scram");
     let config = Config::before(&pg).set("pool_size", 5).set("listen_mode", "\"share\"");
     let proxy = config.set("auth_type", "\"scram-sha-256\"").start();
-    let _ = converse(command, "pgimbal", proxy.port, |_| {});
+    let told = || metric(&proxy.metrics(), "pgimbal_notifications_total", &[]).unwrap_or(0.0);
+    let _ = converse(command, "pgimbal", proxy.port, |what| {
+        assert_eq!(what, "listeners");
+        eventually("all clients listen", SOON, || {
+            let before = told();
+            pg.run(&format!(
+                "notify \"{channel}\", '{{\"type\": \"job_inserted\", \"job_id\": 0}}'"
+            ));
+            let all = || told() >= before + f64::from(listeners);
+            (0..20).any(|_| {
+                all() || {
+                    std::thread::sleep(Duration::from_millis(10));
+                    false
+                }
+            })
+        });
+    });
     assert!(metric(&proxy.metrics(), "pgimbal_notifications_total", &[]) > Some(0.0));
     assert!(pg.backends() <= 6, "{} connections", pg.backends());
 }
@@ -370,4 +393,10 @@ fn psycopg_and_asyncpg_listen() {
 #[test]
 fn node_postgres_listens() {
     converses(node("listening.js"));
+}
+
+#[test]
+fn procrastinate_runs_its_jobs_on_a_pool_of_5() {
+    let channel = "procrastinate_queue_v1#sums";
+    converses_with_listeners(python("with_procrastinate.py"), channel, 4);
 }
