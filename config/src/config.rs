@@ -40,8 +40,8 @@ settings! {
         "admin_users" admin_users: Vec<String> as Names = "", applied, try "root";
         /// Users who may only look at the console.
         "stats_users" stats_users: Vec<String> as Names = "", applied, try "monitor";
-        /// How long after SIGTERM new clients are still accepted: load balancers take time to notice
-        /// that `/readyz` has fallen, Kubernetes' endpoints some seconds.
+        /// How long after SIGTERM new clients are still accepted: load balancers take time to
+        /// notice that `/readyz` has fallen, Kubernetes' endpoints some seconds.
         "drain_delay" drain_delay: Duration as SpanOrNone = "5s", applied, try "2s";
         /// How long clients then have to come to the end of their transactions before they are cut.
         /// Kubernetes' `terminationGracePeriodSeconds` is this and `drain_delay` and 5 s more.

@@ -155,8 +155,9 @@ struct RouteFlags {
 struct TopFlags {
     /// Where the console is: postgres://user@host:port/database?sslmode=..
     ///
-    /// What is missing comes from PGHOST, PGPORT [default: 6432], PGUSER, PGDATABASE, PGPASSWORD and
-    /// ~/.pgpass; the database is pgimbal or pgbouncer. A password is asked for when none is found.
+    /// What is missing comes from PGHOST, PGPORT [default: 6432], PGUSER, PGDATABASE, PGPASSWORD
+    /// and ~/.pgpass; the database is pgimbal or pgbouncer. A password is asked for when none is
+    /// found.
     #[arg(value_name = "URL", value_parser = |url: &str| Ok::<_, String>(Secret::from(url)))]
     url: Option<Secret>,
     /// Look at the pgimbal on this machine that runs with this configuration file

@@ -14,9 +14,9 @@ use pgimbal::signals::{self, Signals};
 use pgimbal::top;
 use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
 
-/// musl's own allocator has one lock for all workers. The 5 allocations of an extended query take it
-/// 0.3 us of CPU, and 5 us of waiting with 4 threads; mimalloc and glibc's take 0.03 us.
-/// Whole transactions cost the same with each: see docs/benchmarks.md.
+/// musl's own allocator has one lock for all workers. The 5 allocations of an extended query take
+/// it 0.3 us of CPU, and 5 us of waiting with 4 threads; mimalloc and glibc's take 0.03 us. Whole
+/// transactions cost the same with each: see docs/benchmarks.md.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -357,8 +357,8 @@ fn converses(command: Command) {
     converses_with_listeners(command, "", 0);
 }
 
-/// As [`converses`]; where the program wants a look at its listeners, it waits until so many clients
-/// listen to `channel`.
+/// As [`converses`]; where the program wants a look at its listeners, it waits until so many
+/// clients listen to `channel`.
 fn converses_with_listeners(command: Command, channel: &str, listeners: u32) {
     let pg = Postgres::start();
     pg.run("grant all on schema public to scram");

@@ -1,6 +1,6 @@
-//! What the pages show is done as they show it: their commands are typed, their configurations used,
-//! and what comes out is compared with what they say. Only names, addresses and passwords are a
-//! reader's own. A block that is neither run here nor in `NOT_RUN` fails a test.
+//! What the pages show is done as they show it: their commands are typed, their configurations
+//! used, and what comes out is compared with what they say. Only names, addresses and passwords are
+//! a reader's own. A block that is neither run here nor in `NOT_RUN` fails a test.
 
 mod console;
 mod deploy;

@@ -14,7 +14,8 @@ use pgimbal_tests::{Login, Pgimbal, WireClient};
 /// Where a statement runs, in the words of a function that only reads.
 const HERE: &str = "select here()";
 
-/// `here()` is the port of the node that runs it. `sly()` writes, although it says that it does not.
+/// `here()` is the port of the node that runs it. `sly()` writes, although it says that it does
+/// not.
 const SCHEMA: &str = "\
 create table items (id int primary key, name text);
 create sequence numbers;

@@ -1,8 +1,9 @@
 //! The server connection over which one worker listens for all clients of a pool.
 //!
 //! It carries the union of its clients' channels, each with the sessions that listen to it. A
-//! client's LISTEN is sent once this connection listens; when the last session of a channel is gone,
-//! it unlistens. While it is lost, the channels stay, and the next connection begins with them.
+//! client's LISTEN is sent once this connection listens; when the last session of a channel is
+//! gone, it unlistens. While it is lost, the channels stay, and the next connection begins with
+//! them.
 
 pub mod steps;
 mod successor;

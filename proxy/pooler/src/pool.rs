@@ -555,7 +555,8 @@ impl Pool {
         &mut self.turns
     }
 
-    /// The pool's node has failed: it is not chosen before `until`, or before the prober has looked.
+    /// The pool's node has failed: it is not chosen before `until`, or before the prober has
+    /// looked.
     pub(crate) const fn leave_out(&mut self, until: Instant) {
         self.left_out_until = Some(until);
     }

@@ -9,7 +9,7 @@ use crate::action::Action;
 use crate::cancel::CancelKey;
 use crate::cancel::request::{self, Cancelling};
 use crate::cluster::explain::{self, ExplainedRoute};
-use crate::cluster::{follow, route};
+use crate::cluster::follow;
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::listener::steps::{self, ListenerBytes};
@@ -70,8 +70,8 @@ use crate::topology::{NodeId, NodeView, View};
 ///
 /// *A server connection.* [`Action::Dial`] asks for it; [`Self::handle_dialed`] or
 /// [`Self::handle_dial_failed`] answers. While a session is linked to it, what it sends goes to
-/// [`Self::handle_server_bytes`], otherwise to [`Self::handle_idle_bytes`], or, for one that listens
-/// ([`Action::Drive`]), to [`Self::handle_listener_bytes`]. Its end is told with
+/// [`Self::handle_server_bytes`], otherwise to [`Self::handle_idle_bytes`], or, for one that
+/// listens ([`Action::Drive`]), to [`Self::handle_listener_bytes`]. Its end is told with
 /// [`Self::handle_server_gone`], or with [`Self::handle_closed`] after an [`Action::Close`].
 ///
 /// *Time.* [`Self::handle_timeout`], each [`Self::timeout_interval`].
@@ -246,18 +246,6 @@ impl Pooler {
     /// [`Checkout::Waiting`].
     pub fn checkout(&mut self, id: SessionId, now: Instant) -> Checkout {
         checkout::checkout(&mut self.core, id, now)
-    }
-
-    /// Returns the node that would serve what an unlinked session sends next, if that is known to
-    /// read only: a replica that shows the writes which it must show (`read_consistency`). `None`
-    /// if only the primary does now; then the prober may be asked for fresher replicas
-    /// ([`Action::ProbeHint`]).
-    pub fn replica_of_read(&mut self, id: SessionId, now: Instant) -> Option<NodeId> {
-        let pool = route::pool_of_read(&mut self.core, id, now)?;
-        match self.core.pools[pool].place() {
-            Place::Node(node) => Some(node),
-            Place::Primary => None,
-        }
     }
 
     /// Gives a server connection back, after `Stop::Checkin` and once everything was written: to
@@ -643,8 +631,8 @@ impl Pooler {
 
     /// Returns how long the driver may wait until the next [`Self::handle_timeout`]: 2 ms while a
     /// client waits for what another worker may free (a server connection of the pool, or a place
-    /// among the pinned sessions) or for a fresh replica, 20 ms while only this worker can help those who wait, and 100 ms
-    /// while nobody waits.
+    /// among the pinned sessions) or for a fresh replica, 20 ms while only this worker can help
+    /// those who wait, and 100 ms while nobody waits.
     #[must_use]
     pub fn timeout_interval(&self) -> Duration {
         timers::pause(&self.core)

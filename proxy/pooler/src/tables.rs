@@ -46,8 +46,8 @@ impl Tables {
         }
     }
 
-    /// A number that nobody can tell beforehand: what `random()` goes on from in this transaction of
-    /// a server connection.
+    /// A number that nobody can tell beforehand: what `random()` goes on from in this transaction
+    /// of a server connection.
     pub(crate) fn seed(&self, server: ServerId, transaction: u64) -> u16 {
         let (serial, count) = (server.serial.to_be_bytes(), transaction.to_be_bytes());
         self.statements.fingerprint([(&serial[..], &count[..])].into_iter()) as u16

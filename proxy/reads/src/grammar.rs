@@ -12,9 +12,9 @@ use pgimbal_lexer::{Reading, StandardStrings};
 use crate::normal::normalise;
 use crate::{Catalog, Decision, Reason};
 
-/// Texts of at most so many bytes (2048) a worker may parse in its turn; a longer one is for another
-/// thread, or for the primary. A CTE with a join takes 18 us, from which 150 us follow for so many
-/// bytes; the benchmark `reads` measures it.
+/// Texts of at most so many bytes (2048) a worker may parse in its turn; a longer one is for
+/// another thread, or for the primary. A CTE with a join takes 18 us, from which 150 us follow for
+/// so many bytes; the benchmark `reads` measures it.
 pub const PARSED_AT_ONCE: usize = 2048;
 
 /// A longer text (256 KiB) is never parsed, whatever the operator's limit: its tree would take a

@@ -345,8 +345,8 @@ impl Budget {
     }
 
     /// Takes in which processes of the deployment's roles a server shows, those of this replica,
-    /// `mine` ([`Self::poll_message`]), and others; asked at `at` by a connection of this replica, which is therefore seen
-    /// by the others as well.
+    /// `mine` ([`Self::poll_message`]), and others; asked at `at` by a connection of this replica,
+    /// which is therefore seen by the others as well.
     pub fn handle_look(
         &mut self,
         name: &str,
@@ -372,8 +372,8 @@ impl Budget {
         node.note_evidence(now);
     }
 
-    /// Decides what this replica may do at a server, where it has and wants `demand`. Tokens that it
-    /// does not need leave it here: until the limit is in force nobody may open a connection.
+    /// Decides what this replica may do at a server, where it has and wants `demand`. Tokens that
+    /// it does not need leave it here: until the limit is in force nobody may open a connection.
     pub fn settle(&mut self, name: &str, demand: Demand, now: Instant) -> Allowance {
         let heard: BTreeSet<InstanceId> = self
             .others()
@@ -505,8 +505,8 @@ impl Budget {
         self.slots.release(self.me, proven, is_even)
     }
 
-    /// The possessions that have ended, by what the servers show, each with the servers that do. One
-    /// that cannot be looked at for as long, or is gone, does not count.
+    /// The possessions that have ended, by what the servers show, each with the servers that do.
+    /// One that cannot be looked at for as long, or is gone, does not count.
     fn sweepable(&self, now: Instant) -> impl Iterator<Item = (Tenure, BTreeSet<Box<str>>)> {
         self.known.iter().filter_map(move |(tenure, (_, since))| {
             let heard_at = self.peers.get(&tenure.holder).map(|peer| peer.heard_at);

@@ -288,8 +288,8 @@ impl Inner {
         }
     }
 
-    /// Whether a replica with a slot drains. One that starts is not ready either, and its peer id may
-    /// be one of the configuration, so that only the slot tells the two apart.
+    /// Whether a replica with a slot drains. One that starts is not ready either, and its peer id
+    /// may be one of the configuration, so that only the slot tells the two apart.
     fn slot_may_come(&self) -> bool {
         let members = self.peers.members();
         let state = self.state();
@@ -330,7 +330,8 @@ impl Inner {
             let (own, leads_there) = (server.own(), !budget.is_gone());
             let decide = |usage: Usage| {
                 let Usage { budget: total, used, reserved, waiting } = usage;
-                // What is in use of a server that has left the configuration is shared until it ends.
+                // What is in use of a server that has left the configuration is shared until it
+                // ends.
                 server.is_there = leads_there || used > reserved || waiting > 0;
                 let demand = Demand { used: used + own, reserved: reserved + own, waiting };
                 let allowance = match total {

@@ -33,8 +33,8 @@ pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), \
 pg_catalog.pg_has_role('pg_monitor', 'MEMBER')";
 
 /// What changes from one moment to the next. The server's memory knows all of it, so that it may be
-/// asked often. A timeline that a standby receives is seen; one that it is otherwise told of, in the
-/// next whole probe.
+/// asked often. A timeline that a standby receives is seen; one that it is otherwise told of, in
+/// the next whole probe.
 const POSITION: &str = "\
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
 THEN pg_catalog.concat_ws(' ', 'standby', \
@@ -141,8 +141,8 @@ async fn ask_once(conversation: &mut Conversation) -> Result<ProbeReply, ProbeFa
     query(conversation, QUESTION, parse_row).await
 }
 
-/// Asks for the positions only, on a connection on which the server has given `known` before. `None`
-/// if it is another than it was then: then it must be asked everything.
+/// Asks for the positions only, on a connection on which the server has given `known` before.
+/// `None` if it is another than it was then: then it must be asked everything.
 ///
 /// # Errors
 /// [`ProbeFault`] as for [`ask`].

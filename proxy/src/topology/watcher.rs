@@ -110,8 +110,8 @@ impl Drop for Watcher {
 }
 
 impl Watcher {
-    /// Makes the watcher of the cluster `spec`, with what the facts say of it. It begins to watch in
-    /// [`Self::run`]; the look-ups of its DNS name begin at once.
+    /// Makes the watcher of the cluster `spec`, with what the facts say of it. It begins to watch
+    /// in [`Self::run`]; the look-ups of its DNS name begin at once.
     pub(super) fn new(
         spec: ClusterSpec,
         listener: ViewListener,

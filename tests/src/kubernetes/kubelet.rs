@@ -1,9 +1,10 @@
 //! The kubelet of nodes that are nothing but names: it runs the pods that the scheduler binds to
 //! them, as containers of this machine.
 //!
-//! It does for a pod what a kubelet does: a network namespace, volumes, variables, probes, restarts,
-//! status, grace period; and what a network plug-in does with NetworkPolicies. It limits neither memory nor CPU, filters no system calls, fetches no
-//! images, and panics at what it does not know.
+//! It does for a pod what a kubelet does: a network namespace, volumes, variables, probes,
+//! restarts, status, grace period; and what a network plug-in does with NetworkPolicies. It limits
+//! neither memory nor CPU, filters no system calls, fetches no images, and panics at what it does
+//! not know.
 
 mod container;
 pub mod image;

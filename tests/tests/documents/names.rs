@@ -9,7 +9,8 @@ use pgimbal_tests::sources::sources;
 
 use super::{backticked, between, console_commands, is_key, read, user_pages, words_with};
 
-/// Names of PostgreSQL, PgBouncer, Vault, libpq, Linux and Prometheus that no source of pgimbal has.
+/// Names of PostgreSQL, PgBouncer, Vault, libpq, Linux and Prometheus that no source of pgimbal
+/// has.
 const FOREIGN: &[&str] = &["auth_query", "max_standby_streaming_delay", "runbook_url", "_xact_"];
 
 #[test]

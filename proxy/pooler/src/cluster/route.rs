@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgimbal_config::{ReplicaFallback, Route};
 use pgimbal_wire::error::{Report, Severity, SqlState};
 
-use crate::cluster::consistency::{self, Need};
+use crate::cluster::consistency::Need;
 use crate::cluster::{Clusters, Gate};
 use crate::core::Core;
 use crate::error::error_body;
@@ -16,7 +16,6 @@ use crate::pool::{Place, Pool, queue};
 use crate::server::reported::NamedValue;
 use crate::session::Session;
 use crate::session::routing::{Chosen, ChosenBy, Routing};
-use crate::session::writing::Wrote;
 use crate::sql::{Access, Classified, Form, Operand};
 use crate::tables::Tables;
 use crate::topology::{NodeId, NodeState, Placement};
@@ -117,26 +116,6 @@ pub(crate) fn choose_pool(
                 .hint("SHOW NODES tells why; replica_fallback = \"primary\" would read there."),
         )
     })
-}
-
-/// The pool that serves what a session, which has no server connection, is about to send and what
-/// is known to read only: that of a replica which shows the writes that it must show, or else the
-/// session's own, while the prober is asked for fresher replicas. `None` for a session that has
-/// left.
-pub(crate) fn pool_of_read(core: &mut Core, id: SessionId, now: Instant) -> Option<PoolId> {
-    let Core { sessions, pools, clusters, actions, .. } = core;
-    let session = sessions.get_mut(id)?;
-    session.writing_mut().set(Wrote::No);
-    let home = session.pool();
-    let need = Need::of(session, &pools[home], now);
-    if let Some(replica) = best_replica(pools, clusters, home, need, now) {
-        pools[home].next_turn();
-        return Some(replica);
-    }
-    if let Some(cluster) = pools[home].cluster() {
-        consistency::ask_for_fresher(clusters, actions, cluster, need, now);
-    }
-    Some(home)
 }
 
 /// Those who wait for a primary because no replica could be read from go to one that can be now.

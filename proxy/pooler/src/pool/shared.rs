@@ -227,10 +227,11 @@ impl SharedPool {
     }
 
     /// Takes the place of one more server connection of `worker`'s, if the counts are below every
-    /// limit, the server's budget has a token, no failure's pause lasts, and no other attempt is out to prove that there is a server
-    /// at all; otherwise `None`. A refusal by the limit of the database or user is noted
-    /// ([`Self::stands_in_the_way`]). The attempt's end must be told: [`Self::dial_succeeded`] or
-    /// [`Self::dial_failed`]. The place is given back when the [`Slot`] is dropped.
+    /// limit, the server's budget has a token, no failure's pause lasts, and no other attempt is
+    /// out to prove that there is a server at all; otherwise `None`. A refusal by the limit of the
+    /// database or user is noted ([`Self::stands_in_the_way`]). The attempt's end must be told:
+    /// [`Self::dial_succeeded`] or [`Self::dial_failed`]. The place is given back when the [`Slot`]
+    /// is dropped.
     pub fn open(
         self: &Arc<Self>,
         worker: WorkerId,
@@ -439,8 +440,8 @@ impl SharedPool {
     }
 }
 
-/// The place of one server connection in the limits of its pool, database, user and server. It is given
-/// back when it is dropped.
+/// The place of one server connection in the limits of its pool, database, user and server. It is
+/// given back when it is dropped.
 #[derive(Debug)]
 pub struct Slot {
     pool: Arc<SharedPool>,

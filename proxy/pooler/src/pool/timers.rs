@@ -316,7 +316,8 @@ fn go_on_unanswered(core: &mut Core, id: SessionId, now: Instant) {
     core.actions.wake(id);
 }
 
-/// Closes a connection so that its part of the budget can be lent, unless enough are closed already.
+/// Closes a connection so that its part of the budget can be lent, unless enough are closed
+/// already.
 fn lend(core: &mut Core, id: ServerId) {
     let server = core.servers.get_mut(id);
     if server.is_some_and(|server| server.slot_mut().token_mut().lend()) {

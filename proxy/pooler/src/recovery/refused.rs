@@ -1,5 +1,5 @@
-//! A segment that was taken for a read and that its replica refuses: it runs on the primary instead,
-//! and its client sees nothing of that. Its texts are remembered as no reads.
+//! A segment that was taken for a read and that its replica refuses: it runs on the primary
+//! instead, and its client sees nothing of that. Its texts are remembered as no reads.
 
 use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
@@ -74,7 +74,8 @@ pub(crate) fn take(core: &mut Core, id: SessionId) -> Vec<u8> {
     bytes
 }
 
-/// Whether the answer to one segment, as far as it has come, has an error that only a standby raises.
+/// Whether the answer to one segment, as far as it has come, has an error that only a standby
+/// raises.
 fn is_refusal(answer: &[u8]) -> bool {
     let mut rest = answer;
     while let Ok(Some(header)) = frame::peek(rest) {
@@ -87,8 +88,8 @@ fn is_refusal(answer: &[u8]) -> bool {
     false
 }
 
-/// Whether an error says that a standby does not run the statement, or has cancelled it for the sake
-/// of recovery.
+/// Whether an error says that a standby does not run the statement, or has cancelled it for the
+/// sake of recovery.
 fn refuses(body: &[u8]) -> bool {
     let Ok(fields) = ErrorFields::parse(body) else { return false };
     let has = |wanted: u8| error::fields(body).any(|(kind, _)| kind == wanted);

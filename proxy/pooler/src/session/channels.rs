@@ -1,5 +1,5 @@
-//! What a client listens to over the connection that the clients of its pool share for that, and the
-//! notifications that wait for it.
+//! What a client listens to over the connection that the clients of its pool share for that, and
+//! the notifications that wait for it.
 //!
 //! Before a LISTEN is sent, the shared connection listens to its channel for the session. A change
 //! counts when the transaction around it has committed, as the books tell. Notifications wait while

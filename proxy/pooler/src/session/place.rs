@@ -13,8 +13,8 @@ use crate::pool::{Waiter, checkout};
 use crate::session::Link;
 
 /// The session's next message stopped with [`Stop::WaitForPlace`](crate::plan::Stop::WaitForPlace):
-/// gives its server connection back and lets it wait, for `query_wait_timeout` at most: for a place,
-/// or until the connection that it shares with others listens. It is woken.
+/// gives its server connection back and lets it wait, for `query_wait_timeout` at most: for a
+/// place, or until the connection that it shares with others listens. It is woken.
 pub(crate) fn await_place(core: &mut Core, id: SessionId, now: Instant) {
     let Some(session) = core.sessions.get(id) else { return };
     let pool = session.pool;

@@ -375,9 +375,9 @@ impl Classified {
 impl Form {
     /// Returns whether such a statement is noted once the server has answered it with
     /// CommandComplete: always if it sets or resets settings, makes or drops prepared statements
-    /// (DISCARD ALL too), or is LISTEN or UNLISTEN; only where settings were changed if it ends a transaction or is about a
-    /// savepoint; never otherwise. What it leaves besides ([`Step::raises`]) is asked about all the
-    /// same.
+    /// (DISCARD ALL too), or is LISTEN or UNLISTEN; only where settings were changed if it ends a
+    /// transaction or is about a savepoint; never otherwise. What it leaves besides
+    /// ([`Step::raises`]) is asked about all the same.
     #[must_use]
     pub const fn followed(&self) -> Followed {
         match self {

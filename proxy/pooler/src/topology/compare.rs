@@ -41,7 +41,8 @@ fn compare(node: &mut Node, positions: &Positions) -> Option<Compared> {
     }
     match node.current() {
         Some(report) => positions.compare(before, report),
-        // What a node that is silent has replayed, it keeps; the primary may be another one, though.
+        // What a node that is silent has replayed, it keeps; the primary may be another one,
+        // though.
         None => before.filter(|before| positions.is_of(before)),
     }
 }

@@ -132,10 +132,10 @@ impl Topology {
     }
 
     /// Takes over what another process knows of this cluster for good. After an adoption there
-    /// (`is_adopted`) it replaces what is known here, and the listed nodes that it names as rejected
-    /// must join that history. Otherwise a higher timeline counts here too, if it is of the same
-    /// data, and nodes that have joined there are no longer rejected here. Every node is probed at
-    /// once.
+    /// (`is_adopted`) it replaces what is known here, and the listed nodes that it names as
+    /// rejected must join that history. Otherwise a higher timeline counts here too, if it is of
+    /// the same data, and nodes that have joined there are no longer rejected here. Every node is
+    /// probed at once.
     pub fn follow(&mut self, told: Remembered, is_adopted: bool, now: Instant) {
         operator::follow(&mut self.state, told, is_adopted, now);
     }

@@ -10,12 +10,12 @@ use crate::session::channels::{Channel, Here};
 use crate::session::{Phase, Session, setup};
 use crate::sql::{self, Classified, Form, Kinds};
 
-/// Lets the shared connection listen first, if a text that is to be sent listens to something. Where
-/// that cannot be, the text is sent as it is, and pins its session.
+/// Lets the shared connection listen first, if a text that is to be sent listens to something.
+/// Where that cannot be, the text is sent as it is, and pins its session.
 ///
 /// # Errors
-/// [`Stop::WaitForPlace`] or [`Stop::Wait`] until the shared connection listens, or it is known that
-/// it will not.
+/// [`Stop::WaitForPlace`] or [`Stop::Wait`] until the shared connection listens, or it is known
+/// that it will not.
 pub(super) fn await_channels(turn: &mut ClientTurn<'_>, classified: &Classified) -> Step {
     let listens = |step: &sql::Step| matches!(step.form, Form::Listen(_));
     if !classified.steps().iter().any(listens)
@@ -51,8 +51,8 @@ pub(super) fn await_channels(turn: &mut ClientTurn<'_>, classified: &Classified)
     Err(stop(turn))
 }
 
-/// Whether nothing but LISTEN raises [`Kinds::CHANNELS`] in a text, and the shared connection carries
-/// all that it listens to.
+/// Whether nothing but LISTEN raises [`Kinds::CHANNELS`] in a text, and the shared connection
+/// carries all that it listens to.
 pub(super) fn carries_all(turn: &ClientTurn<'_>, classified: &Classified) -> bool {
     classified.steps().iter().all(|step| match &step.form {
         Form::Listen(name) => turn.session.channels.carries(name),

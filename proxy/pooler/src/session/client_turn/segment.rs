@@ -354,10 +354,10 @@ impl<'a, 't> Look<'a, 't> {
         if let Some((_, does)) = parsed.find(|(known, _)| *known == name) {
             return *does;
         }
-        let Some(text) = text_of(self.session, name).map(<[u8]>::to_vec) else {
-            return Text::Not(Why::UnknownStatement);
-        };
-        self.text(&text)
+        match text_of(self.session, name) {
+            Some(text) => self.text(text),
+            None => Text::Not(Why::UnknownStatement),
+        }
     }
 
     fn text(&mut self, text: &[u8]) -> Text {

@@ -82,7 +82,8 @@ impl Books<'_> {
         setup::settings_changed(self.session, self.server, self.pool, self.tables, self.now);
     }
 
-    /// A statement about the transaction is done; `committed` if its tag says that it has committed.
+    /// A statement about the transaction is done; `committed` if its tag says that it has
+    /// committed.
     fn transaction(&mut self, form: &Form, committed: bool) -> Result<(), Untracked> {
         let table = &mut self.tables.settings;
         let (settings, channels) = (&mut self.session.settings, &mut self.session.channels);
