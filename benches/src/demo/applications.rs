@@ -15,6 +15,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const STAY: u32 = 15;
 /// Size of a thread's stack: enough for one that keeps nothing on it.
 const STACK: usize = 128 * 1024;
+/// One in so many transactions of those that read back what they write is a write.
+const WRITE_EVERY: u64 = 4;
 /// Rows that transactions change.
 pub(super) const ACCOUNTS: u64 = 10_000;
 
@@ -29,8 +31,8 @@ pub struct Applications {
 
 impl Applications {
     /// Runs `count` applications until `scenario` has returned, and returns its result. `endpoint`
-    /// makes the endpoint at which they log in; those that want replicas add a startup option to
-    /// it.
+    /// makes the endpoint at which they log in; those that read from replicas add a startup option
+    /// to it.
     ///
     /// # Errors
     /// [`Error`] when the system refuses so many threads.
@@ -42,12 +44,16 @@ impl Applications {
     ) -> Result<T> {
         let plain = endpoint();
         let replicas = endpoint().with_options("-c pgimbal.route=replica");
+        let auto = endpoint().with_options("-c pgimbal.route=auto");
         thread::scope(|scope| {
             let spawned: std::io::Result<Vec<_>> = (0..count)
                 .map(|number| {
                     let workload = workload(number);
-                    let endpoint =
-                        if workload == Workload::ReplicaReads { &replicas } else { &plain };
+                    let endpoint = match workload {
+                        Workload::ReplicaReads => &replicas,
+                        Workload::OwnWrites => &auto,
+                        _ => &plain,
+                    };
                     thread::Builder::new()
                         .stack_size(STACK)
                         .spawn_scoped(scope, move || self.live(endpoint, number, workload))
@@ -72,7 +78,7 @@ impl Applications {
 
     fn live(&self, endpoint: &Endpoint, number: u32, workload: Workload) {
         let mut application =
-            Application { number, workload, step: 0, random: Random::new(number) };
+            Application { number, workload, step: 0, random: Random::new(number), own: None };
         while !self.stopped() {
             if let Err(error) = self.session(endpoint, &mut application) {
                 self.observations.seen().accident(format!("{}: {error}", workload.name()));
@@ -87,6 +93,8 @@ impl Applications {
             .map_err(|error| Error::Program(format!("a login failed: {error}")))?;
         self.observations.seen().logins += 1;
         self.connected.fetch_add(1, Ordering::Relaxed);
+        // What was written on the connection before may be on no replica yet.
+        application.own = None;
         let outcome = self.work(&mut client, application);
         self.connected.fetch_sub(1, Ordering::Relaxed);
         outcome.map_err(|error| Error::Program(format!("a connection was closed: {error}")))?;
@@ -115,7 +123,8 @@ const fn workload(number: u32) -> Workload {
         0 | 1 => Workload::Writes,
         2 | 3 => Workload::Transactions,
         4 => Workload::Reads,
-        _ => Workload::ReplicaReads,
+        5 => Workload::ReplicaReads,
+        _ => Workload::OwnWrites,
     }
 }
 
@@ -125,6 +134,8 @@ struct Application {
     workload: Workload,
     step: u64,
     random: Random,
+    /// The id of its latest write, if that was acknowledged on the connection that it has.
+    own: Option<String>,
 }
 
 impl Application {
@@ -136,8 +147,28 @@ impl Application {
             Workload::Writes => self.ask(client, &insert, observations)?.1,
             Workload::Transactions => self.transfer(client, &insert, observations)?,
             Workload::Reads | Workload::ReplicaReads => return self.read(client, observations),
+            Workload::OwnWrites if self.own.is_some() && self.random.roll(WRITE_EVERY) > 0 => {
+                return self.read_back(client, observations);
+            }
+            Workload::OwnWrites => self.ask(client, &insert, observations)?.1,
         };
-        observations.seen().wrote(id, told);
+        observations.seen().wrote(id.clone(), told);
+        if self.workload != Workload::OwnWrites {
+            return Ok(told == WriteOutcome::Done);
+        }
+        self.own = (told == WriteOutcome::Done).then_some(id);
+        // It asks for what it has just written, before any replica can have it for certain.
+        Ok(self.own.is_some() && self.read_back(client, observations)?)
+    }
+
+    /// Reads its own latest write; whether the read succeeded.
+    fn read_back(&mut self, client: &mut Client, observations: &Observations) -> Result<bool> {
+        let Some(own) = &self.own else { return Ok(false) };
+        let select = format!("SELECT on_replica(), count(*) FROM work WHERE id = '{own}'");
+        let (reply, told) = self.ask(client, &select, observations)?;
+        if let Some([replica, count]) = reply.texts().first().map(Vec::as_slice) {
+            observations.seen().own.read(replica == "t", count != "0");
+        }
         Ok(told == WriteOutcome::Done)
     }
 

@@ -26,6 +26,12 @@ pub fn start() -> Cluster {
          insert into accounts select i, 0 from generate_series(1, {ACCOUNTS}) as i; \
          grant all on work, accounts to {APPLICATION}"
     ));
+    // What a read by `route = "auto"` says of its server. pg_is_in_recovery() in the text would
+    // keep it on the primary.
+    primary.run(
+        "create function on_replica() returns boolean stable language plpgsql \
+         as 'begin return pg_is_in_recovery(); end'",
+    );
     // From here on nothing is acknowledged that the replica does not have.
     primary
         .run(&format!("alter system set synchronous_standby_names = '{}'", cluster.nodes[1].name));

@@ -18,11 +18,15 @@ pub enum Workload {
     Reads,
     /// SELECTs on replicas, which a startup option asks for.
     ReplicaReads,
+    /// INSERTs and SELECTs that read them back. Which of them go to a replica decides pgimbal
+    /// (`route = "auto"`).
+    OwnWrites,
 }
 
 impl Workload {
     /// All workloads, in the order of the report.
-    pub const ALL: [Self; 4] = [Self::Writes, Self::Transactions, Self::Reads, Self::ReplicaReads];
+    pub const ALL: [Self; 5] =
+        [Self::Writes, Self::Transactions, Self::Reads, Self::ReplicaReads, Self::OwnWrites];
 
     /// The workload's name in the report.
     #[must_use]
@@ -32,6 +36,7 @@ impl Workload {
             Self::Transactions => "transactions",
             Self::Reads => "reads",
             Self::ReplicaReads => "replica reads",
+            Self::OwnWrites => "own writes read back",
         }
     }
 }
@@ -68,6 +73,8 @@ pub struct Seen {
     pub logins: u64,
     /// Number of reads that asked for a replica, and of those that a replica served.
     pub replica_reads: [u64; 2],
+    /// What the reads of own writes have shown.
+    pub own: OwnReads,
     /// The time of each transaction in microseconds, since the list was last taken.
     pub latencies: Vec<u32>,
     last: [Option<Instant>; Workload::ALL.len()],
@@ -76,6 +83,26 @@ pub struct Seen {
     pub gaps: [Duration; Workload::ALL.len()],
     disturbed: bool,
     writes: HashMap<String, WriteOutcome>,
+}
+
+/// The reads with which applications have looked for what they had written themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnReads {
+    /// Number of reads after a write that was acknowledged.
+    pub checked: u64,
+    /// Number of those that a replica has served, in the words of the server.
+    pub on_replicas: u64,
+    /// Number of those that did not show the write.
+    pub stale: u64,
+}
+
+impl OwnReads {
+    /// Counts a read: whether a replica served it, and whether it showed the write.
+    pub fn read(&mut self, replica: bool, shown: bool) {
+        self.checked += 1;
+        self.on_replicas += u64::from(replica);
+        self.stale += u64::from(!shown);
+    }
 }
 
 /// The differences between what the applications were told of their writes and the rows in the
@@ -220,6 +247,15 @@ mod tests {
             (1, 1, 1, [1, 0])
         );
         assert_eq!(discrepancies.acknowledged, 3);
+    }
+
+    #[test]
+    fn a_read_that_does_not_show_the_own_write_is_stale() {
+        let mut own = OwnReads::default();
+        for (replica, shown) in [(true, true), (false, true), (true, false)] {
+            own.read(replica, shown);
+        }
+        assert_eq!(own, OwnReads { checked: 3, on_replicas: 2, stale: 1 });
     }
 
     #[test]

@@ -73,6 +73,15 @@ impl Report<'_> {
             share(served, reads),
             share(served, asked)
         );
+        let own = self.seen.own;
+        println!(
+            "  reads by auto        {} of {}: {:.0} % on replicas; each looked for its client's own \
+             write, {} stale",
+            own.on_replicas,
+            own.checked,
+            share(own.on_replicas, own.checked),
+            own.stale
+        );
     }
 
     fn rotation(&self) {
@@ -137,6 +146,14 @@ impl Report<'_> {
             ),
             (through && !self.told.rejoined, "the old primary did not rejoin".into()),
             (asked > 0 && served == 0, "no read came from a replica".into()),
+            (
+                self.seen.own.stale > 0,
+                format!("{} reads did not show an own write", self.seen.own.stale),
+            ),
+            (
+                self.seen.own.checked > 0 && self.seen.own.on_replicas == 0,
+                "route = \"auto\" sent no read to a replica".into(),
+            ),
         ];
         checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, words)| words).collect()
     }
@@ -203,7 +220,7 @@ mod tests {
             interrupted: false,
         };
         let mut seen = Seen::default();
-        seen.gaps = [2222, 3333, 4444, 5555].map(Duration::from_millis);
+        seen.gaps = [2222, 3333, 4444, 5555, 6666].map(Duration::from_millis);
         let failover = Failover { counts: [20, 3, 1], way: "n1 -> n2".to_owned() };
         let text = about_the_failover(&told, Some(&failover), &seen, &Discrepancies::default());
         let figures: Vec<&str> = text.lines().filter(|line| line.contains(" ms ")).collect();
@@ -213,7 +230,7 @@ mod tests {
             "n1 killed, n2 promoted: for {writes} ms no write of any application succeeded"
         );
         assert!(figure.ends_with(&defined), "{figure}");
-        let others = ["1111", "2222", "3333", "4444", "5555"];
+        let others = ["1111", "2222", "3333", "4444", "5555", "6666"];
         let shown = others.iter().filter(|other| text.contains(**other)).count();
         assert_eq!(shown, 1, "{text}");
         assert_eq!(
