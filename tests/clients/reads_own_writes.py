@@ -1,70 +1,166 @@
-"""Writes and reads back at once, by the drivers that are named: each pair must agree.
-
-PGIMBAL_PAIRS pairs for each driver. The last line but one says how many reads a replica has served.
-"""
+"""Writes and reads back, by the driver that is named; tests/tests/reads/drivers.rs says how."""
 
 import asyncio
+import itertools
 import os
+import random
 import sys
+import threading
+import time
+from contextlib import AsyncExitStack, ExitStack
 
 import asyncpg
 import psycopg
 
-PAIRS = int(os.environ["PGIMBAL_PAIRS"])
-WHERE = dict(
-    host="127.0.0.1", port=int(os.environ["PGIMBAL_PORT"]), user="app", password="app-secret"
-)
-WRITE = "insert into items values ({0}, {1}) on conflict (id) do update set name = excluded.name"
-READ = "select name, here() from items where id = {0}"
-PRIMARY = os.environ["PGIMBAL_PRIMARY"]
+CLIENTS = int(os.environ["READS_CLIENTS"])
+FIRST = int(os.environ["READS_FIRST_ID"])
+PAIRS = int(os.environ["READS_PAIRS"])
+PAUSE = float(os.environ["READS_PAUSE"])
+WRITER = (int(os.environ["READS_WRITE_PORT"]), os.environ["READS_WRITE_DATABASE"])
+READER = (int(os.environ["PGIMBAL_PORT"]), os.environ["READS_DATABASE"])
+SAME = os.environ["READS_SESSIONS"] == "same"
+WRITE = "update pairs set pair = {0} where id = {1} and pair < {0}"
+READ = "select pair, is_standby() from pairs where id = {0}"
+WAYS = ["autocommit", "transaction", "read_only"]
+
+counts = {way: [0, 0] for way in WAYS}
+counting = threading.Lock()
+running = threading.Semaphore(0)
+over = threading.Event()
 
 
-def count(row, pair):
-    assert row[0] == str(pair), f"a stale read: {row} instead of {pair}"
-    return row[1] != PRIMARY
+def pairs():
+    """The pairs of a client, from 1 on, each with its way, for as long as it shall go on."""
+    for pair in itertools.count(1):
+        if pair == 2:
+            running.release()
+        if pair > PAIRS and over.is_set():
+            return
+        yield pair, WAYS[pair % len(WAYS)]
 
 
-def with_psycopg(autocommit, id):
-    on_replicas = 0
-    write, read = WRITE.format("%s", "%s"), READ.format("%s")
-    with psycopg.connect(dbname="auto", autocommit=autocommit, **WHERE) as connection:
-        for pair in range(PAIRS):
-            connection.execute(write, (id, str(pair)))
-            if not autocommit:
-                connection.commit()
-                connection.read_only = True
-            row = connection.execute(read, (id,)).fetchone()
-            on_replicas += count(row, pair)
-            if not autocommit:
-                connection.commit()
-                connection.read_only = None
-    return on_replicas
+def pause():
+    """Every second read follows its write at once, in seconds."""
+    return random.uniform(0, PAUSE) if random.random() < 0.5 else 0
 
 
-async def with_asyncpg(id):
-    on_replicas = 0
-    connection = await asyncpg.connect(database="auto", **WHERE)
-    write, read = WRITE.format("$1", "$2"), READ.format("$1")
-    for pair in range(PAIRS):
-        if pair % 2:
-            await connection.execute(write, id, str(pair))
-            row = await connection.fetchrow(read, id)
-        else:
-            async with connection.transaction():
-                await connection.execute(write, id, str(pair))
-            async with connection.transaction(readonly=True):
-                row = await connection.fetchrow(read, id)
-        on_replicas += count(row, pair)
-    await connection.close()
-    return on_replicas
+def count(way, row, id, pair):
+    if row[0] != pair:
+        print(f"a stale read of {id}: {row} instead of {pair}, {way}", file=sys.stderr, flush=True)
+        os._exit(1)
+    with counting:
+        counts[way][0] += 1
+        counts[way][1] += row[1]
 
 
-DRIVERS = {
-    "psycopg_autocommit": lambda: with_psycopg(True, 1),
-    "psycopg_transactions": lambda: with_psycopg(False, 2),
-    "asyncpg": lambda: asyncio.run(with_asyncpg(3)),
-}
+def trouble(error, id):
+    print(f"client {id}: {type(error).__name__} {error}", file=sys.stderr, flush=True)
 
-for name in sys.argv[1:]:
-    print(name, DRIVERS[name](), flush=True)
+
+def psycopg_pair(writer, reader, way, id, pair):
+    # Psycopg begins a transaction by itself.
+    writer.autocommit = way == "autocommit"
+    writer.execute(WRITE.format("%(pair)s", "%(id)s"), dict(id=id, pair=pair))
+    if way != "autocommit":
+        writer.commit()
+    time.sleep(pause())
+    reader.autocommit = way != "read_only"
+    reader.read_only = True if way == "read_only" else None
+    row = reader.execute(READ.format("%s"), (id,)).fetchone()
+    if way == "read_only":
+        reader.commit()
+        reader.read_only = None
+    count(way, row, id, pair)
+
+
+def psycopg_client(id):
+    def connect(port, database):
+        return psycopg.connect(
+            host="127.0.0.1", port=port, dbname=database, user="app", password="app-secret"
+        )
+
+    todo = pairs()
+    while True:
+        try:
+            with ExitStack() as opened:
+                writer = opened.enter_context(connect(*WRITER))
+                reader = writer if SAME else opened.enter_context(connect(*READER))
+                for pair, way in todo:
+                    psycopg_pair(writer, reader, way, id, pair)
+                return
+        except psycopg.Error as error:
+            trouble(error, id)
+            time.sleep(0.05)
+
+
+async def asyncpg_pair(writer, reader, way, id, pair):
+    write = WRITE.format("$1", "$2")
+    if way == "autocommit":
+        await writer.execute(write, pair, id)
+    else:
+        async with writer.transaction():
+            await writer.execute(write, pair, id)
+    await asyncio.sleep(pause())
+    async with AsyncExitStack() as block:
+        if way == "read_only":
+            await block.enter_async_context(reader.transaction(readonly=True))
+        row = await reader.fetchrow(READ.format("$1"), id)
+    count(way, row, id, pair)
+
+
+async def asyncpg_client(id):
+    async def connect(opened, port, database):
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=port, database=database, user="app", password="app-secret"
+        )
+        opened.callback(connection.terminate)
+        return connection
+
+    todo = pairs()
+    while True:
+        try:
+            with ExitStack() as opened:
+                writer = await connect(opened, *WRITER)
+                reader = writer if SAME else await connect(opened, *READER)
+                for pair, way in todo:
+                    await asyncpg_pair(writer, reader, way, id, pair)
+                return
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            trouble(error, id)
+            await asyncio.sleep(0.05)
+
+
+async def asyncpg_clients(ids):
+    await asyncio.gather(*(asyncpg_client(id) for id in ids))
+
+
+def threads(driver):
+    ids = range(FIRST, FIRST + CLIENTS)
+    if driver == "asyncpg":
+        return [threading.Thread(target=lambda: asyncio.run(asyncpg_clients(ids)))]
+    return [threading.Thread(target=psycopg_client, args=(id,)) for id in ids]
+
+
+def die(failure):
+    sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)
+    os._exit(1)
+
+
+def look_at(what):
+    print("look at", what, flush=True)
+    sys.stdin.readline()
+
+
+threading.excepthook = die
+clients = threads(sys.argv[1])
+for client in clients:
+    client.start()
+for _ in range(CLIENTS):
+    running.acquire()
+look_at("running")
+over.set()
+for client in clients:
+    client.join()
+for way in WAYS:
+    look_at(f"{way} {counts[way][0]} {counts[way][1]}")
 print("all done", flush=True)

@@ -1,6 +1,7 @@
 //! Reads go to replicas by themselves where the route is `auto`, and a session sees its own writes.
 
 mod consistency;
+mod drivers;
 mod placing;
 mod refusals;
 
@@ -19,6 +20,10 @@ const HERE: &str = "select here()";
 const SCHEMA: &str = "\
 create table items (id int primary key, name text);
 create sequence numbers;
+create table pairs (id int primary key, pair int);
+insert into pairs select id, 0 from generate_series(1, 1000) id;
+create function is_standby() returns bool stable language plpgsql as \
+  $$ begin return pg_is_in_recovery(); end $$;
 create function here() returns text stable language plpgsql as \
   $$ begin return current_setting('port'); end $$;
 create function note() returns void language plpgsql as \
@@ -30,7 +35,7 @@ create function rest() returns text stable language plpgsql as \
 create function open_note() returns text language plpgsql as \
   $$ begin perform note(); return here(); end $$;
 create schema other authorization app;
-grant all on items, numbers to app; grant create on schema public to app;";
+grant all on items, numbers, pairs to app; grant create on schema public to app;";
 
 struct Setup {
     cluster: Cluster,

@@ -69,6 +69,11 @@ func or(variable, otherwise string) string {
 }
 
 func main() {
+	// A program of its own, by its name.
+	if len(os.Args) > 1 && os.Args[1] == "reads" {
+		readOwnWrites()
+		return
+	}
 	clients := must(strconv.Atoi(os.Getenv("BUSY_CLIENTS")))
 	pause := time.Duration(must(strconv.ParseFloat(os.Getenv("BUSY_PAUSE"), 64)) * float64(time.Second))
 	config := must(pgxpool.ParseConfig(fmt.Sprintf(

@@ -4,17 +4,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pgimbal_tests::library::{converse_within, python};
 use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::{Pipeline, WireClient};
 
+use super::drivers::pairs;
 use super::{HERE, Setup};
-
-/// Pairs of a write and a read behind it; `PGIMBAL_READ_PAIRS` is another number.
-fn pairs(usual: u32) -> u32 {
-    let number = std::env::var("PGIMBAL_READ_PAIRS").ok();
-    number.map_or(usual, |number| number.parse().expect("PGIMBAL_READ_PAIRS is a number"))
-}
 
 /// Counts a row of the client's own up, and reads it back each time, by turns in both protocols and
 /// in a transaction. Returns how many of the reads a replica has served.
@@ -139,20 +133,4 @@ fn reads_go_on_when_a_replica_is_lost_and_when_one_is_promoted() {
     assert_eq!(client.value("select name from items where id = 400"), "10");
     assert_eq!(client.value(HERE), ports[1], "no replica is left");
     assert_eq!(client.parameters["in_hot_standby"], "off");
-}
-
-#[test]
-fn reads_of_own_writes_by_psycopg_and_asyncpg_are_never_stale() {
-    let setup = Setup::start(1);
-    let _known = setup.client();
-    let standby = &setup.cluster.nodes[1];
-    standby.run("alter system set recovery_min_apply_delay = '10ms'");
-    standby.run("select pg_reload_conf()");
-    let mut command = python("reads_own_writes.py");
-    command.args(["psycopg_autocommit", "psycopg_transactions", "asyncpg"]);
-    command.env("PGIMBAL_PAIRS", pairs(100).to_string());
-    command.env("PGIMBAL_PRIMARY", &setup.ports()[0]);
-    let limit = Duration::from_secs(60) + Duration::from_millis(50) * pairs(100);
-    let complaints = converse_within(limit, command, "pgimbal", setup.proxy.port, |_| {});
-    assert_eq!(complaints, "");
 }
