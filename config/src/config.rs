@@ -308,6 +308,7 @@ impl Config {
             zone: self.zone.clone(),
             read_max_staleness: config.read_max_staleness,
             read_max_staleness_bytes: config.read_max_staleness_bytes,
+            read_wait: config.read_wait,
             server_budget: self.server_budget(&host, port, config.cluster.as_deref()),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),

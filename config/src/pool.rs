@@ -157,6 +157,9 @@ settings! {
         /// Off: any number of bytes.
         "read_max_staleness_bytes" read_max_staleness_bytes: Option<usize> as OrOff<Size> = "off",
             applied, try "16MiB";
+        /// How long a read may wait for a replica that shows what it must, before the primary
+        /// serves it. Off: with `read_consistency = "strong"` 200 ms, else not at all.
+        "read_wait" read_wait: Option<Duration> as OrOff<Span> = "off", applied, try "30ms";
         /// Server connections to this database, of all its pools together. Off: `pool_size` is
         /// the limit of each.
         "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
@@ -239,6 +242,9 @@ pub struct ResolvedPool {
     /// With [`ReadConsistency::Bounded`], how many bytes of the write-ahead log may be missing;
     /// `None` for any number.
     pub read_max_staleness_bytes: Option<usize>,
+    /// How long a read may wait for a replica that shows what it must; `None` for 200 ms with
+    /// [`ReadConsistency::Strong`], else not at all.
+    pub read_wait: Option<Duration>,
     /// TLS options for the server, or for the nodes of the cluster.
     pub tls: ServerTls,
     /// Limit of server connections to the database, over all its pools; `None` for no limit.

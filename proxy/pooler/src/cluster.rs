@@ -16,10 +16,15 @@ use std::time::{Duration, Instant};
 
 use pgimbal_wire::error::{Report as ErrorReport, SqlState};
 
+use crate::cluster::consistency::Need;
 use crate::error::error_body;
 use crate::ids::{ClusterId, SessionId};
 use crate::pool::{Place, Pool};
 use crate::topology::{Epoch, HoldReason, NodeId, NodeState, NodeView, Report, View, Writes};
+
+/// How long no read waits for a replica after one has done so in vain: as often as the nodes are
+/// looked at without need.
+const AFTER_WAITING_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// A cluster as one worker sees it.
 #[derive(Debug)]
@@ -34,15 +39,17 @@ pub(crate) struct Cluster {
     asked_at: Option<Instant>,
     /// Reads that wait for a replica, a session once.
     readers: Vec<Reader>,
+    /// When a read last waited for a replica in vain.
+    waited_in_vain_at: Option<Instant>,
 }
 
-/// A read that waits for a replica which shows everything that was acknowledged before.
+/// A read that waits for a replica which shows what it must.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader {
     /// Whose it is.
     pub(crate) session: SessionId,
-    /// When it came.
-    pub(crate) arrived: Instant,
+    /// What it must show.
+    pub(crate) need: Need,
     /// When it waits no more.
     pub(crate) until: Instant,
 }
@@ -93,6 +100,7 @@ impl Cluster {
             hinted_at: None,
             asked_at: None,
             readers: Vec::new(),
+            waited_in_vain_at: None,
         }
     }
 
@@ -138,6 +146,18 @@ impl Cluster {
     /// Takes all reads that wait for a replica.
     pub(crate) fn take_readers(&mut self) -> Vec<Reader> {
         std::mem::take(&mut self.readers)
+    }
+
+    /// A read has waited for a replica as long as it may.
+    pub(crate) const fn note_waited_in_vain(&mut self, now: Instant) {
+        self.waited_in_vain_at = Some(now);
+    }
+
+    /// Whether the replicas were too far behind just now for a read that has waited: then the next
+    /// ones would mostly wait in vain too.
+    pub(crate) fn has_just_waited_in_vain(&self, now: Instant) -> bool {
+        self.waited_in_vain_at
+            .is_some_and(|at| now.saturating_duration_since(at) < AFTER_WAITING_IN_VAIN)
     }
 
     /// Whether the prober is to be told (again) that replicas must be fresher; notes that it is.

@@ -151,6 +151,9 @@ pub enum Link {
     /// (`max_pinned`). It holds no server connection meanwhile. After `query_wait_timeout` the
     /// client's statement is answered with an error (53400).
     AwaitingPlace(Instant),
+    /// The session's read has waited since this time for a replica that shows what it must. It
+    /// holds no server connection meanwhile. After `read_wait` the primary serves it.
+    AwaitingRead(Instant),
     /// The session has this server connection, whose settings were not yet compared with the
     /// client's. Nothing of the client's was forwarded to it.
     Fresh(ServerId),
@@ -268,14 +271,17 @@ impl Link {
             | Self::Setup(server)
             | Self::Ready(server)
             | Self::Cleaning(server) => Some(server),
-            Self::Unlinked | Self::Waiting(_) | Self::AwaitingPlace(_) => None,
+            Self::Unlinked | Self::Waiting(_) | Self::AwaitingPlace(_) | Self::AwaitingRead(_) => {
+                None
+            }
         }
     }
 
-    /// Whether the session waits for a server connection, or for a place among the pinned sessions.
+    /// Whether the session waits: for a server connection, for a place among the pinned sessions, or
+    /// for a replica that shows what its read must show.
     #[must_use]
     pub const fn waits(self) -> bool {
-        matches!(self, Self::Waiting(_) | Self::AwaitingPlace(_))
+        matches!(self, Self::Waiting(_) | Self::AwaitingPlace(_) | Self::AwaitingRead(_))
     }
 }
 
@@ -555,6 +561,12 @@ impl Session {
     pub(crate) const fn begin_wait(&mut self, since: Instant, pool: PoolId) {
         self.link = Link::Waiting(since);
         self.serving = pool;
+    }
+
+    /// Its read has waited since then for a replica that shows what it must.
+    pub(crate) const fn await_read(&mut self, since: Instant) {
+        self.link = Link::AwaitingRead(since);
+        self.writing.begin_read(since);
     }
 
     /// Notes which messages the extended protocol lets through from now on.

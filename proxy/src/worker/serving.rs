@@ -87,7 +87,7 @@ fn serve_client(turn: &mut Turn<'_, '_>) -> Step {
             process_client(turn, &input);
             return Step::Moved;
         }
-        InputState::Blocked if !matches!(link, Link::Waiting(_) | Link::AwaitingPlace(_)) => {
+        InputState::Blocked if !link.waits() => {
             return Step::Idle;
         }
         InputState::Blocked if turn.client.inbox().held().len() >= HOLD_LIMIT => {

@@ -40,7 +40,7 @@ pub(crate) fn cancel(core: &mut Core, process_id: u32, secret: &[u8]) -> Cancell
     };
     let (id, link) = (session.id(), session.link());
     match link {
-        Link::Waiting(_) | Link::AwaitingPlace(_) => {
+        Link::Waiting(_) | Link::AwaitingPlace(_) | Link::AwaitingRead(_) => {
             cancel_waiting(core, id);
             Cancelling::Done
         }

@@ -31,6 +31,8 @@ impl Need {
     /// What a read of `session`, of the pool `home`, must show that has arrived at `arrived`.
     pub(crate) fn of(session: &Session, home: &Pool, arrived: Instant) -> Self {
         let config = home.config();
+        // What is written while it waits need not be seen.
+        let arrived = session.writing().read_since().unwrap_or(arrived);
         match config.read_consistency {
             ReadConsistency::Eventual => Self::Anything,
             ReadConsistency::Session => Self::Until(session.writing().last()),
@@ -41,9 +43,7 @@ impl Need {
                 };
                 Self::Until(session.writing().last().max(by_any))
             }
-            ReadConsistency::Strong => {
-                Self::Until(Some(session.writing().read_since().unwrap_or(arrived)))
-            }
+            ReadConsistency::Strong => Self::Until(Some(arrived)),
             ReadConsistency::Bounded => {
                 let since = config.read_max_staleness.and_then(|time| arrived.checked_sub(time));
                 match config.read_max_staleness_bytes {

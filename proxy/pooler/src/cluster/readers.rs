@@ -1,24 +1,26 @@
-//! Reads that wait until a replica shows every write that was acknowledged before they came
-//! (`read_consistency = "strong"`).
+//! Reads that wait until a replica shows what they must show (`read_wait`): with `strong`, every
+//! write that was acknowledged before they came.
 //!
 //! One position of the primary serves all that wait. Whoever has waited in vain reads on the
-//! primary.
+//! primary, and for a moment nobody else waits.
 
 use std::time::{Duration, Instant};
 
-use pgimbal_config::ReadConsistency;
+use pgimbal_config::{ReadConsistency, ResolvedPool};
 
 use super::Reader;
-use super::consistency::{self, Need};
+use super::consistency;
 use super::route::{self, Request};
 use crate::core::Core;
 use crate::ids::{ClusterId, SessionId};
+use crate::session::Link;
 
-/// How long a read waits for a replica before it goes to the primary: ten rounds of samples.
+/// How long a read with `read_consistency = "strong"` waits unless `read_wait` says so: ten rounds
+/// of samples.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Lets an unlinked session wait, if what it asks for must show everything, and a replica may soon
-/// do so. Returns whether it waits: then it is woken, and asks again.
+/// Lets an unlinked session wait, if its read may wait and a replica may soon show what it must.
+/// Returns whether it waits: then it is woken, and asks again.
 pub(crate) fn await_replica(
     core: &mut Core,
     id: SessionId,
@@ -27,24 +29,35 @@ pub(crate) fn await_replica(
 ) -> bool {
     let Some(session) = core.sessions.get_mut(id) else { return false };
     let home = &core.pools[session.pool()];
-    let (Some(cluster), Need::Until(Some(arrived))) = (home.cluster(), request.need) else {
+    let (Some(cluster), Some(_)) = (home.cluster(), request.need.moment()) else { return false };
+    let Some(patience) = patience(home.config()) else { return false };
+    let since = session.writing().read_since().unwrap_or(now);
+    let until = since + patience;
+    if !request.wants_replica() {
         return false;
-    };
-    let until = arrived + PATIENCE;
-    let is_strong = home.config().read_consistency == ReadConsistency::Strong;
-    if !is_strong || !request.wants_replica() || now >= until {
+    }
+    if now >= until {
+        core.clusters[cluster].note_waited_in_vain(now);
         return false;
     }
     let (pools, clusters, home) = (&core.pools, &core.clusters, session.pool());
-    let serves = |need| route::best_replica(pools, clusters, home, need, now).is_some();
-    if serves(request.need) || !serves(Need::Until(None)) {
+    if clusters[cluster].has_just_waited_in_vain(now)
+        || route::best_replica(pools, clusters, home, request.need, now).is_some()
+        || !route::has_replica(pools, clusters, home, now)
+    {
         return false;
     }
-    session.writing_mut().begin_read(arrived);
+    session.await_read(since);
     let (clusters, actions) = (&mut core.clusters, &mut core.actions);
-    clusters[cluster].add_reader(Reader { session: id, arrived, until });
+    clusters[cluster].add_reader(Reader { session: id, need: request.need, until });
     consistency::ask_for_fresher(clusters, actions, cluster, request.need, now);
     true
+}
+
+/// How long a read of a pool may wait; `None` for not at all.
+fn patience(config: &ResolvedPool) -> Option<Duration> {
+    let is_strong = config.read_consistency == ReadConsistency::Strong;
+    config.read_wait.or(is_strong.then_some(PATIENCE))
 }
 
 /// Wakes those for whom a replica is fresh enough now, and those who have waited long enough.
@@ -52,10 +65,13 @@ pub(crate) fn wake_readers(core: &mut Core, now: Instant) {
     for cluster in core.clusters.with_readers() {
         let readers = core.clusters[cluster].take_readers();
         for reader in readers {
-            if is_over(core, cluster, reader, now) {
-                core.actions.wake(reader.session);
-            } else {
+            if !is_over(core, cluster, reader, now) {
                 core.clusters[cluster].add_reader(reader);
+            } else if let Some(session) = core.sessions.get_mut(reader.session)
+                && matches!(session.link(), Link::AwaitingRead(_))
+            {
+                session.set_link(Link::Unlinked);
+                core.actions.wake(reader.session);
             }
         }
     }
@@ -64,11 +80,15 @@ pub(crate) fn wake_readers(core: &mut Core, now: Instant) {
 /// Whether a reader has nothing to wait for any more.
 fn is_over(core: &mut Core, cluster: ClusterId, reader: Reader, now: Instant) -> bool {
     let Some(session) = core.sessions.get(reader.session) else { return true };
-    let (pools, clusters, need) = (&core.pools, &core.clusters, Need::Until(Some(reader.arrived)));
-    let serves = |need| route::best_replica(pools, clusters, session.pool(), need, now).is_some();
-    if now >= reader.until || serves(need) || !serves(Need::Until(None)) {
+    if !matches!(session.link(), Link::AwaitingRead(_)) || now >= reader.until {
         return true;
     }
-    consistency::ask_for_fresher(&mut core.clusters, &mut core.actions, cluster, need, now);
+    let (pools, clusters, home) = (&core.pools, &core.clusters, session.pool());
+    if route::best_replica(pools, clusters, home, reader.need, now).is_some()
+        || !route::has_replica(pools, clusters, home, now)
+    {
+        return true;
+    }
+    consistency::ask_for_fresher(&mut core.clusters, &mut core.actions, cluster, reader.need, now);
     false
 }

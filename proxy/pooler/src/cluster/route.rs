@@ -99,9 +99,7 @@ pub(crate) fn choose_pool(
         pools[home].next_turn();
         return Ok(replica);
     }
-    if request.need != Need::Anything
-        && best_replica(pools, clusters, home, Need::Anything, now).is_some()
-    {
+    if request.need != Need::Anything && has_replica(pools, clusters, home, now) {
         // There are replicas, and only the primary shows all that is needed.
         return Ok(home);
     }
@@ -122,8 +120,7 @@ pub(crate) fn choose_pool(
 pub(crate) fn send_to_replicas(core: &mut Core, home: PoolId, now: Instant) {
     let pool = &core.pools[home];
     let held = pool.waiting() > 0 && core.clusters.gate(pool) == Gate::Held;
-    let any = |core: &Core| best_replica(&core.pools, &core.clusters, home, Need::Anything, now);
-    if !held || any(core).is_none() {
+    if !held || !has_replica(&core.pools, &core.clusters, home, now) {
         return;
     }
     let waiting = pool.waiters().filter(|waiter| queue::still_waits(&core.sessions, *waiter));
@@ -215,6 +212,11 @@ pub(crate) fn best_replica(
         .filter(|(node, pool)| cluster.serves(*node, need) && pools[*pool].may_be_chosen(now))
         .min_by_key(|(_, pool)| rank(&pools[*pool]))
         .map(|(_, pool)| pool)
+}
+
+/// Whether any replica can be read from, however far it is behind.
+pub(crate) fn has_replica(pools: &Pools, clusters: &Clusters, home: PoolId, now: Instant) -> bool {
+    best_replica(pools, clusters, home, Need::Anything, now).is_some()
 }
 
 /// The share and the zone of the node that a pool leads to; `None` unless it leads to one.

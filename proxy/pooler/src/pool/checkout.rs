@@ -34,7 +34,9 @@ pub(crate) fn checkout(core: &mut Core, id: SessionId, now: Instant) -> Checkout
     let Some(session) = core.sessions.get(id) else { return Checkout::Waiting };
     match session.link() {
         Link::Unlinked => {}
-        Link::Waiting(_) | Link::AwaitingPlace(_) => return Checkout::Waiting,
+        Link::Waiting(_) | Link::AwaitingPlace(_) | Link::AwaitingRead(_) => {
+            return Checkout::Waiting;
+        }
         Link::Fresh(server)
         | Link::Setup(server)
         | Link::Ready(server)

@@ -46,6 +46,8 @@ pub(crate) fn stop_waiting(sessions: &mut Sessions, pools: &mut Pools, id: Sessi
             let pool = session.pool();
             pools[pool].place_waiters_mut().retain(|waiter| waiter.session != id);
         }
+        // Who reads it next finds that it does not wait.
+        Link::AwaitingRead(_) => session.set_link(Link::Unlinked),
         Link::Waiting(_) => {
             session.set_link(Link::Unlinked);
             let pool = session.serving();

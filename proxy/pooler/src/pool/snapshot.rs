@@ -28,7 +28,7 @@ pub(crate) fn pools(core: &Core, now: Instant) -> Vec<PoolSnapshot> {
         let pool = &mut pools[session.pool().index()];
         match session.link() {
             Link::Unlinked => pool.clients_idle += 1,
-            Link::Waiting(since) | Link::AwaitingPlace(since) => {
+            Link::Waiting(since) | Link::AwaitingPlace(since) | Link::AwaitingRead(since) => {
                 pool.clients_waiting += 1;
                 let awaits_place = matches!(session.link(), Link::AwaitingPlace(_));
                 pool.clients_awaiting_place += u32::from(awaits_place);
@@ -107,7 +107,7 @@ fn client(core: &Core, session: &Session, now: Instant) -> ClientSnapshot {
         user: pool.key().user.to_string(),
         state: match session.link() {
             Link::Unlinked => "idle",
-            Link::Waiting(_) | Link::AwaitingPlace(_) => "waiting",
+            Link::Waiting(_) | Link::AwaitingPlace(_) | Link::AwaitingRead(_) => "waiting",
             _ if !pinned.is_empty() => "pinned",
             _ => "active",
         },
@@ -118,7 +118,9 @@ fn client(core: &Core, session: &Session, now: Instant) -> ClientSnapshot {
         server_process_id: server.map_or(0, |server| server.backend_key().process_id),
         connected: now - session.connected_at(),
         wait: match session.link() {
-            Link::Waiting(since) | Link::AwaitingPlace(since) => now - since,
+            Link::Waiting(since) | Link::AwaitingPlace(since) | Link::AwaitingRead(since) => {
+                now - since
+            }
             _ => Duration::ZERO,
         },
         prepared_statements: session.statements().map_or(0, |names| names.len()),

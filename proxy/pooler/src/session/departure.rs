@@ -54,7 +54,7 @@ pub(crate) fn depart(
     }
     match session.link {
         Link::Unlinked => Departure::Over,
-        Link::Waiting(_) | Link::AwaitingPlace(_) => {
+        Link::Waiting(_) | Link::AwaitingPlace(_) | Link::AwaitingRead(_) => {
             queue::stop_waiting(&mut core.sessions, &mut core.pools, id);
             Departure::Over
         }

@@ -80,8 +80,9 @@ pub(super) fn handle_report(
     state.identity.learn(&state.nodes);
     take_sample(&mut state.samples, &state.nodes, &state.identity, id);
     reassess(state, now);
-    // Last: what was learned decides when the node is probed again.
+    // Last: what was learned decides when the nodes are probed again.
     finish(state, id, now, None);
+    sampling::follow(state, id, now);
 }
 
 /// A probe has failed.

@@ -4,10 +4,14 @@
 use std::time::{Duration, Instant};
 
 use super::nodes::Nodes;
+use super::state::State;
 use super::view::{Epoch, NodeId, NodeState};
 
 /// The time between the starts of two probes of a node while somebody needs fresh replicas.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
+/// How long after the primary's answer the replicas are asked that had not replayed what it says:
+/// a replica that is close by has what was written by then, and the next look is not waited for.
+const FOLLOW_AFTER: Duration = Duration::from_millis(2);
 /// How long it goes on at least after somebody has asked: who writes mostly writes again.
 const LINGER: Duration = Duration::from_millis(60);
 /// How long it goes on at most after somebody has asked, for a replica that stays behind.
@@ -44,6 +48,23 @@ impl Sampling {
     ) -> Option<Duration> {
         let counts = is_sampled(nodes, epoch, id) && self.is_needed(nodes, now);
         counts.then_some(SAMPLE_INTERVAL)
+    }
+}
+
+/// The primary has told its position: the replicas that are behind are asked next.
+pub(super) fn follow(state: &mut State, answered: NodeId, now: Instant) {
+    let State { sampling, nodes, epoch, .. } = state;
+    let is_primary = epoch.is_some_and(|epoch| epoch.node == answered);
+    let Some((moment, _)) = sampling.need else { return };
+    if !is_primary || !sampling.is_needed(nodes, now) {
+        return;
+    }
+    let behind: Vec<NodeId> =
+        nodes.iter().filter(|(_, node)| node.is_behind(moment)).map(|(id, _)| id).collect();
+    for id in behind {
+        if let Some(node) = nodes.get_mut(id) {
+            node.schedule_mut().follow(now + FOLLOW_AFTER);
+        }
     }
 }
 

@@ -45,6 +45,13 @@ impl Schedule {
         self.due = self.due.min(earliest);
     }
 
+    /// Makes the next probe due at `at`, if it was due later and none is under way.
+    pub(super) fn follow(&mut self, at: Instant) {
+        if self.started.is_none() {
+            self.due = self.due.min(at);
+        }
+    }
+
     /// A probe is started.
     pub(super) const fn start(&mut self, now: Instant) {
         self.started = Some(now);

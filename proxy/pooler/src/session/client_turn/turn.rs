@@ -232,7 +232,11 @@ impl<'a> ClientTurn<'a> {
             Link::Ready(_) => {}
             Link::Unlinked => return Err(Stop::Checkout),
             Link::Fresh(_) => self.enter()?,
-            Link::Waiting(_) | Link::AwaitingPlace(_) | Link::Setup(_) | Link::Cleaning(_) => {
+            Link::Waiting(_)
+            | Link::AwaitingPlace(_)
+            | Link::AwaitingRead(_)
+            | Link::Setup(_)
+            | Link::Cleaning(_) => {
                 return Err(Stop::Wait);
             }
         }

@@ -103,7 +103,7 @@ impl World {
         if client.is_answered() || client.stage != Stage::Open {
             return false;
         }
-        let waits = matches!(session.link(), Link::Waiting(_) | Link::AwaitingPlace(_));
+        let waits = session.link().waits();
         let process_id = session.key().process_id;
         if waits {
             // Cancelled before it has begun: its reference would have begun.

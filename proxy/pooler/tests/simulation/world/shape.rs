@@ -66,6 +66,7 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         read_consistency: ReadConsistency::Session,
         read_max_staleness: None,
         read_max_staleness_bytes: None,
+        read_wait: None,
         tls: Default::default(),
         // The budget is simulated beside it, without sessions.
         server_budget: ServerBudget { limit: ServerLimit::Off, ..ServerBudget::default() },
