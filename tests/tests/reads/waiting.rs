@@ -1,0 +1,95 @@
+//! A read may wait for a replica that shows what it must (`read_wait`).
+
+use std::time::Duration;
+
+use pgimbal_tests::WireClient;
+use pgimbal_tests::until::{SOON, eventually};
+
+use super::{HERE, Setup};
+
+/// Writes a row and reads it back at once. Returns the port of the node that has served the read.
+fn read_own_write(client: &mut WireClient, value: u32) -> String {
+    client.ok(&format!(
+        "insert into items values (500, '{value}') on conflict (id) do update set name = '{value}'"
+    ));
+    let rows = client.query("select name, here() from items where id = 500").texts();
+    assert_eq!(rows[0][0], value.to_string(), "a stale read at {}", rows[0][1]);
+    rows[0][1].clone()
+}
+
+/// The CPU time of pgimbal so far, in hundredths of a second.
+fn ticks(setup: &Setup) -> u64 {
+    let path = format!("/proc/{}/stat", setup.proxy.process().id());
+    let stat = std::fs::read_to_string(path).expect("pgimbal runs");
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let field = |number: usize| fields[number].parse::<u64>().expect("a number");
+    field(11) + field(12)
+}
+
+#[test]
+fn a_read_of_an_own_write_waits_for_a_replica_as_long_as_read_wait_says() {
+    let setup = Setup::with(1, |config| config.tables("read_wait = \"5s\""));
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut client = setup.client();
+    for value in 0..50 {
+        assert_eq!(read_own_write(&mut client, value), *replica, "pair {value}");
+    }
+    let standby = &setup.cluster.nodes[1];
+    standby.run("alter system set recovery_min_apply_delay = '1s'");
+    standby.run("select pg_reload_conf()");
+    assert_eq!(read_own_write(&mut client, 50), *replica, "it has waited for a second");
+    standby.run("select pg_wal_replay_pause()");
+    assert_eq!(read_own_write(&mut client, 51), *primary, "it has waited in vain");
+}
+
+#[test]
+fn while_a_read_waits_its_client_may_cancel_and_leave() {
+    let setup = Setup::with(1, |config| config.tables("read_wait = \"60s\""));
+    let standby = &setup.cluster.nodes[1];
+    let (mut client, mut leaver) = (setup.client(), setup.client());
+    standby.run("select pg_wal_replay_pause()");
+    eventually("replay is paused", SOON, || {
+        standby.value("select pg_get_wal_replay_pause_state()") == "paused"
+    });
+    let waiting = |count: usize| {
+        let clients = setup.proxy.console("show clients");
+        let is_waiting = |row: &&Vec<(String, String)>| {
+            row.iter().any(|(name, value)| name == "state" && value == "waiting")
+        };
+        clients.iter().filter(is_waiting).count() == count
+    };
+    for client in [&mut client, &mut leaver] {
+        client.ok("insert into items values (nextval('numbers'), 'new')");
+        client.start_query(HERE);
+    }
+    eventually("both wait", SOON, || waiting(2));
+    drop(leaver);
+    eventually("the one that has left waits no more", SOON, || waiting(1));
+    let before = ticks(&setup);
+    std::thread::sleep(Duration::from_secs(1));
+    let used = ticks(&setup) - before;
+    assert!(used < 50, "who waits costs {used} hundredths of a second in a second");
+    client.cancel(setup.proxy.port);
+    assert_eq!(client.read_reply().sqlstate(), "57014");
+    standby.run("select pg_wal_replay_resume()");
+    assert_eq!(client.value("select 1"), "1");
+}
+
+#[test]
+fn a_strong_read_waits_for_what_others_have_written() {
+    let setup = Setup::with(1, |config| config.tables("read_consistency = \"strong\""));
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut client = setup.client();
+    let mut on_replica = 0;
+    for value in 0..50 {
+        setup.cluster.nodes[0].run(&format!(
+            "insert into items values (501, '{value}') on conflict (id) \
+             do update set name = '{value}'"
+        ));
+        let rows = client.query("select name, here() from items where id = 501").texts();
+        assert_eq!(rows[0][0], value.to_string(), "a stale read at {}", rows[0][1]);
+        assert!([primary, replica].contains(&&rows[0][1]));
+        on_replica += u32::from(rows[0][1] == *replica);
+    }
+    assert!(on_replica > 25, "{on_replica} of 50 reads were a replica's");
+}
