@@ -309,6 +309,9 @@ fn lose_and_promote(cluster: &mut Cluster, primary: usize) {
     cluster.nodes[next].start();
     cluster.nodes[next].wait_until_streaming();
     cluster.nodes[primary].end(End::Fast);
+    // What asks for the promotion has a snapshot, for which the end of the replay would wait.
+    let received = cluster.nodes[next].value("select pg_last_wal_receive_lsn()");
+    cluster.nodes[next].wait_until_replayed(&received);
     cluster.nodes[next].promote();
     cluster.repoint(other, next);
     cluster.rejoin(primary, next);
