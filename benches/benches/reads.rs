@@ -1,7 +1,7 @@
 //! Criterion: whether a text only reads, from the cache and by PostgreSQL's grammar.
 //!
 //! A decision from the cache costs every statement of a session with `route = "auto"`. What the
-//! grammar needs bounds the texts that a worker may parse in its turn (`PARSED_AT_ONCE`).
+//! grammar needs bounds the texts that a worker may parse in its turn (`Lookup::Short`).
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pgimbal_pooler::sql::{Encoding, Reading, StandardStrings};
-use pgimbal_reads::{Catalog, Decision, Decisions, Limits, PARSED_AT_ONCE, parse};
+use pgimbal_reads::{Catalog, Decision, Decisions, Limits, Lookup, parse};
 
 const READING: Reading = Reading { strings: StandardStrings::On, encoding: Encoding::Utf8 };
 
@@ -30,22 +30,17 @@ fn wide() -> String {
     format!("SELECT {columns} FROM \"shop_customer\" WHERE \"shop_customer\".\"id\" = 27 LIMIT 21")
 }
 
-/// A text of exactly so many bytes whose every token costs the grammar most.
-fn dense(bytes: usize) -> String {
-    let mut text = "SELECT a".to_owned();
-    while text.len() + 2 <= bytes {
-        text.push_str("+a");
+/// The longest text that a worker parses itself, made of a beginning and as many of a part as fit.
+fn longest(beginning: &str, part: &str) -> String {
+    let mut decisions = Decisions::new(Limits::default());
+    let mut text = beginning.to_owned();
+    loop {
+        let longer = text.clone() + part;
+        if decisions.lookup(longer.as_bytes(), READING) != Lookup::Short {
+            return text;
+        }
+        text = longer;
     }
-    text
-}
-
-/// The same with as many expressions beside each other.
-fn flat(bytes: usize) -> String {
-    let mut text = "SELECT a".to_owned();
-    while text.len() + 2 <= bytes {
-        text.push_str(",a");
-    }
-    text
 }
 
 fn cached(criterion: &mut Criterion) {
@@ -70,8 +65,13 @@ fn parsed(criterion: &mut Criterion) {
         ("point", POINT.to_owned()),
         ("wide", wide()),
         ("join", JOIN.to_owned()),
-        ("dense", dense(PARSED_AT_ONCE)),
-        ("flat", flat(PARSED_AT_ONCE)),
+        ("nested", longest("SELECT a", "+a")),
+        ("flat", longest("SELECT a", ",a")),
+        ("calls", longest("SELECT a", ",f()")),
+        ("cases", longest("SELECT a", ",CASE WHEN a THEN b END")),
+        ("joins", longest("SELECT a FROM a", " JOIN b USING (c)")),
+        ("names", longest("SELECT a", &format!(",{}", "n".repeat(60)))),
+        ("literal", format!("SELECT '{}'", "x".repeat(4000))),
     ] {
         criterion.bench_function(&format!("reads/parsed/{name}/{}", text.len()), |bencher| {
             bencher.iter(|| parse(black_box(text.as_bytes()), READING, &catalog));

@@ -67,6 +67,6 @@ pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
     AuthType, ChannelBinding, HiddenState, HistoryPlace, ListenMode, LogFormat,
-    LostTransactionError, OnClientGone, PoolMode, ReadConsistency, ReplicaFallback, Route, SslMode,
-    StoreKind, VaultLogin, Verify,
+    LostTransactionError, OnClientGone, PoolMode, ReadConsistency, ReadUnparsed, ReplicaFallback,
+    Route, SslMode, StoreKind, VaultLogin, Verify,
 };

@@ -16,7 +16,7 @@ use crate::table::settings;
 use crate::tls::ServerTls;
 use crate::user::ServerPassword;
 use crate::words::{
-    HiddenState, ListenMode, OnClientGone, PoolMode, ReadConsistency, Route, Verify,
+    HiddenState, ListenMode, OnClientGone, PoolMode, ReadConsistency, ReadUnparsed, Route, Verify,
 };
 
 settings! {
@@ -160,6 +160,11 @@ settings! {
         /// How long a read may wait for a replica that shows what it must, before the primary
         /// serves it. Off: with `read_consistency = "strong"` 200 ms, else not at all.
         "read_wait" read_wait: Option<Duration> as OrOff<Span> = "off", applied, try "30ms";
+        /// What becomes of a statement of more than some hundred words, the first time that it
+        /// comes with `route = "auto"`: it goes to the primary while it is parsed, or waits for that,
+        /// a few milliseconds.
+        "read_unparsed" read_unparsed: ReadUnparsed as Choice<ReadUnparsed> = "primary", applied,
+            try "wait";
         /// Server connections to this database, of all its pools together. Off: `pool_size` is
         /// the limit of each.
         "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
@@ -245,6 +250,8 @@ pub struct ResolvedPool {
     /// How long a read may wait for a replica that shows what it must; `None` for 200 ms with
     /// [`ReadConsistency::Strong`], else not at all.
     pub read_wait: Option<Duration>,
+    /// What becomes of a statement that takes long to parse, the first time.
+    pub read_unparsed: ReadUnparsed,
     /// TLS options for the server, or for the nodes of the cluster.
     pub tls: ServerTls,
     /// Limit of server connections to the database, over all its pools; `None` for no limit.

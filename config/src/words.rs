@@ -169,6 +169,16 @@ words! {
 }
 
 words! {
+    /// What becomes of a statement that takes long to parse, the first time, `read_unparsed`.
+    pub enum ReadUnparsed = "primary or wait" {
+        /// The primary serves it.
+        "primary" Primary,
+        /// It waits until it is known whether it only reads.
+        "wait" Wait,
+    }
+}
+
+words! {
     /// The node that serves reads when no replica can, `replica_fallback`.
     pub enum ReplicaFallback = "primary or none" {
         /// The primary.

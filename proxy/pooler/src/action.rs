@@ -59,6 +59,9 @@ pub enum Action {
     ConnectionRejected(PoolId),
     /// Take what was chosen to be traced, with `Pooler::take_samples`.
     Trace,
+    /// Parse texts on another thread: take one with `Pooler::take_parse_job`, and answer with
+    /// `Pooler::handle_parsed`; then take the next.
+    Parse,
     /// Forget what the driver has kept of a pool that is gone, because nobody has used it for some
     /// time. Until the next call that makes a pool, `Pooler::pool_of` still returns its key.
     Retired(PoolId),

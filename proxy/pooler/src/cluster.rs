@@ -2,9 +2,11 @@
 //! they lead.
 
 pub mod consistency;
+pub mod decided;
 pub mod explain;
 pub(crate) mod follow;
 pub(crate) mod hold;
+pub mod parsing;
 pub(crate) mod readers;
 pub mod reads;
 pub mod route;

@@ -23,10 +23,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pgimbal_config::{LostTransactionError, ResolvedPool};
-use pgimbal_reads::Decision;
+use pgimbal_reads::{Catalog, Decision};
 use pgimbal_wire::error::SqlState;
 
-use crate::cluster::reads::Reads;
+use crate::cluster::decided::Basis;
+use crate::cluster::parsing::Parsing;
+use crate::cluster::reads::{Decided, Reads};
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::listener::Listener;
 use crate::pool::shared::{DatabaseWrites, Limits, Share, SharedPool};
@@ -509,9 +511,35 @@ impl Pool {
     }
 
     /// Decides whether a text only reads, by what the catalog of the pool's database says.
-    pub(crate) fn decide_read(&mut self, text: &[u8], reading: Reading) -> Decision {
+    pub(crate) fn decide_read(
+        &mut self,
+        text: &[u8],
+        reading: Reading,
+        parsing: &mut Parsing,
+    ) -> Decided {
         let shared = Arc::clone(&self.shared.database);
-        self.reads_mut().decide(&shared.catalog, text, reading)
+        self.reads_mut().decide(&shared.catalog, (text, reading), parsing)
+    }
+
+    /// Another thread has decided by `catalog` whether a text only reads.
+    pub(crate) fn remember_parsed(
+        &mut self,
+        text: (&[u8], Reading),
+        catalog: &Arc<Catalog>,
+        decision: Decision,
+    ) {
+        self.reads_mut().remember_parsed(text, catalog, decision);
+    }
+
+    /// By what texts are decided now.
+    pub(crate) fn read_basis(&mut self) -> Basis {
+        self.reads_mut().basis()
+    }
+
+    /// Whether texts are still decided by this.
+    pub(crate) fn is_read_basis(&mut self, basis: &Basis) -> bool {
+        let shared = Arc::clone(&self.shared.database);
+        self.reads_mut().is_current(&shared.catalog, basis)
     }
 
     /// A replica has refused a text: it is no read from now on.
@@ -521,7 +549,7 @@ impl Pool {
 
     fn reads_mut(&mut self) -> &mut Reads {
         let (shared, limit) = (&self.shared.database.catalog, self.config.pool.max_statement_bytes);
-        self.reads.get_or_insert_with(|| Box::new(Reads::new(shared, limit)))
+        self.reads.get_or_insert_with(|| Box::new(Reads::new(self.id, shared, limit)))
     }
 
     /// The replicas, beginning with the one whose turn it is.

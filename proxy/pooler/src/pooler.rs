@@ -10,6 +10,8 @@ use crate::cancel::CancelKey;
 use crate::cancel::request::{self, Cancelling};
 use crate::cluster::explain::{self, ExplainedRoute};
 use crate::cluster::follow;
+use crate::cluster::parsing::{ParseJob, ParsedText};
+use crate::cluster::readers;
 use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::listener::steps::{self, ListenerBytes};
@@ -105,6 +107,21 @@ impl Pooler {
         if self.core.tables.sampler.has_any() {
             out.push(Action::Trace);
         }
+        if self.core.tables.parsing.has_new() {
+            out.push(Action::Parse);
+        }
+    }
+
+    /// Takes a text that is to be parsed on another thread, after [`Action::Parse`]; `None` if there
+    /// is none, and while another is under way.
+    pub fn take_parse_job(&mut self) -> Option<ParseJob> {
+        self.core.tables.parsing.take()
+    }
+
+    /// Notes what the text of [`Self::take_parse_job`] does; `None` if that could not be found out.
+    /// Sessions whose segments wait for it are woken.
+    pub fn handle_parsed(&mut self, parsed: Option<ParsedText>) {
+        readers::parsed(&mut self.core, parsed);
     }
 
     /// Chooses this part of the transactions and logins to be traced, in millionths; none at first.

@@ -1,6 +1,7 @@
 //! What the sessions and server connections of a worker share by reference: prepared statements,
 //! sets of settings, and sets of reported settings, each kept once.
 
+use crate::cluster::parsing::Parsing;
 use crate::ids::{PoolId, ServerId, WorkerId};
 use crate::listener::work::ChannelWork;
 use crate::sample::Sampler;
@@ -25,6 +26,8 @@ pub(crate) struct Tables {
     pub(crate) rejected: Option<PoolId>,
     /// Whose channels a step has changed.
     pub(crate) channel_work: ChannelWork,
+    /// The texts that another thread is to parse.
+    pub(crate) parsing: Parsing,
     /// What is traced.
     pub(crate) sampler: Sampler,
 }
@@ -42,6 +45,7 @@ impl Tables {
             denied: None,
             rejected: None,
             channel_work: ChannelWork::default(),
+            parsing: Parsing::default(),
             sampler: Sampler::default(),
         }
     }

@@ -4,9 +4,9 @@ use std::mem;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use pgimbal_lexer::Reading;
+use pgimbal_lexer::{Encoding, Reading, StandardStrings};
 
-use crate::normal::{may_begin_as_read, normalise};
+use crate::normal::{Constants, may_begin_as_read, normalise};
 use crate::{Catalog, Decision, Reason, parse};
 
 /// What bounds the memory and the time of [`Decisions`].
@@ -26,13 +26,42 @@ impl Default for Limits {
 }
 
 /// What keeping a text costs beside its bytes: its place in the table, and the allocation.
-const ENTRY_BYTES: usize = 96;
+const ENTRY_BYTES: usize = 104;
 
-type Table = HashMap<Box<[u8]>, Decision, RandomState>;
+/// A worker may parse a text of at most so many tokens and bytes in its turn: none then takes more
+/// than 200 us. The grammar needs 0.5 to 1 us for a token; the benchmark `reads` measures it.
+const TOKENS_AT_ONCE: usize = 128;
+const BYTES_AT_ONCE: usize = 4096;
+
+/// What [`Decisions::lookup`] knows of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Its decision.
+    Known(Decision),
+    /// [`parse`] has to decide, which takes at most 200 us.
+    Short,
+    /// [`parse`] has to decide, which may take longer: a worker has another thread do that.
+    Long,
+}
+
+/// How the bytes of nearly every session are read.
+const USUAL: Reading = Reading { strings: StandardStrings::On, encoding: Encoding::Utf8 };
+
+#[derive(Clone, Debug)]
+struct Entry {
+    decision: Decision,
+    /// How many refusals were remembered when it was made. An entry by exact text counts only as
+    /// long as there is no other.
+    refusals: u64,
+}
+
+type Table = HashMap<Box<[u8]>, Entry, RandomState>;
 
 /// A cache of decisions by normalised text: two texts that differ only in literals, comments and
-/// white space have one entry. It has two generations. When the young one has half of the bytes, it
-/// becomes the old one, whose entries that nobody has looked up since are forgotten.
+/// white space have one entry. Beside it a text without literals, which is mostly sent again as it
+/// is, has one by its exact bytes, so that it need not be normalised. The cache has two
+/// generations. When the young one has half of the bytes, it becomes the old one, whose entries
+/// that nobody has looked up since are forgotten.
 #[derive(Debug)]
 pub struct Decisions {
     limits: Limits,
@@ -42,6 +71,8 @@ pub struct Decisions {
     old_bytes: usize,
     /// The normalised text of the look-up, kept so that none allocates.
     scratch: Vec<u8>,
+    /// How many refusals were remembered.
+    refusals: u64,
 }
 
 impl Decisions {
@@ -55,29 +86,43 @@ impl Decisions {
             young_bytes: 0,
             old_bytes: 0,
             scratch: Vec::new(),
+            refusals: 0,
         }
     }
 
-    /// Returns the decision of this text if it is known, or if it is clear without the grammar.
-    /// `None`: [`parse`] has to decide, whose result is for [`Self::remember`].
-    pub fn lookup(&mut self, text: &[u8], reading: Reading) -> Option<Decision> {
-        if let Err(reason) = self.normalise(text, reading) {
-            return Some(Decision::NotRead(reason));
+    /// Returns the decision of this text if it is known, or if it is clear without the grammar, and
+    /// else how long [`parse`] may take, whose result is for [`Self::remember`].
+    pub fn lookup(&mut self, text: &[u8], reading: Reading) -> Lookup {
+        if let Err(reason) = self.look_at_beginning(text) {
+            return Lookup::Known(Decision::NotRead(reason));
         }
-        if let Some(decision) = self.young.get(&self.scratch[..]) {
-            return Some(decision.clone());
+        // A normalised text begins with a NUL.
+        let may_be_exact = reading == USUAL && text.first() != Some(&0);
+        if may_be_exact
+            && let Some(entry) = self.young.get(text)
+            && entry.refusals == self.refusals
+        {
+            return Lookup::Known(entry.decision.clone());
         }
-        let (text, decision) = self.old.remove_entry(&self.scratch[..])?;
-        self.old_bytes -= cost(&text);
-        self.insert(text, decision.clone());
-        Some(decision)
+        let seen = match normalise(text, reading, &mut self.scratch) {
+            Ok(seen) => seen,
+            Err(reason) => return Lookup::Known(Decision::NotRead(reason)),
+        };
+        let Some(decision) = self.find_normalised() else {
+            let is_short = seen.tokens <= TOKENS_AT_ONCE && text.len() <= BYTES_AT_ONCE;
+            return if is_short { Lookup::Short } else { Lookup::Long };
+        };
+        if may_be_exact && seen.constants == Constants::None {
+            self.keep_under(text.into(), decision.clone());
+        }
+        Lookup::Known(decision)
     }
 
     /// Keeps what [`parse`] has decided of this text. A refusal by a replica that came in between
     /// stays.
     pub fn remember(&mut self, text: &[u8], reading: Reading, decision: Decision) {
         let is_refused = Decision::NotRead(Reason::Refused);
-        if self.lookup(text, reading).is_none_or(|known| known != is_refused) {
+        if self.lookup(text, reading) != Lookup::Known(is_refused) {
             self.keep(text, reading, decision);
         }
     }
@@ -85,13 +130,20 @@ impl Decisions {
     /// A standby has refused this text, or it lost a conflict with recovery: it is no read as long
     /// as it is in the cache, whatever the catalog says.
     pub fn remember_refused(&mut self, text: &[u8], reading: Reading) {
+        self.refusals += 1;
         self.keep(text, reading, Decision::NotRead(Reason::Refused));
+    }
+
+    /// How many refusals were remembered: what was decided before another one may be no read now.
+    #[must_use]
+    pub const fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// Returns the decision of a text, which is parsed here unless it is known. Only for who may
     /// wait: a long text takes milliseconds.
     pub fn decide(&mut self, text: &[u8], reading: Reading, catalog: &Catalog) -> Decision {
-        if let Some(known) = self.lookup(text, reading) {
+        if let Lookup::Known(known) = self.lookup(text, reading) {
             return known;
         }
         let decision = parse(text, reading, catalog);
@@ -106,12 +158,12 @@ impl Decisions {
         for (table, bytes) in
             [(&mut self.young, &mut self.young_bytes), (&mut self.old, &mut self.old_bytes)]
         {
-            table.retain(|_, decision| *decision == refused);
+            table.retain(|_, entry| entry.decision == refused);
             *bytes = table.keys().map(|text| cost(text)).sum();
         }
     }
 
-    /// How many texts are kept.
+    /// How many texts are kept, exact ones too.
     #[must_use]
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
@@ -130,31 +182,52 @@ impl Decisions {
         self.young_bytes + self.old_bytes
     }
 
-    fn normalise(&mut self, text: &[u8], reading: Reading) -> Result<(), Reason> {
+    /// # Errors
+    /// Why the text is no read, where its beginning or its length says so.
+    fn look_at_beginning(&self, text: &[u8]) -> Result<(), Reason> {
         if text.len() > self.limits.text_bytes {
             return Err(Reason::TooLong);
         }
         if !may_begin_as_read(text) {
             return Err(Reason::Statement);
         }
-        normalise(text, reading, &mut self.scratch)
+        Ok(())
+    }
+
+    /// The decision of the normalised text in `scratch`, which becomes a young one.
+    fn find_normalised(&mut self) -> Option<Decision> {
+        if let Some(entry) = self.young.get(&self.scratch[..]) {
+            return Some(entry.decision.clone());
+        }
+        let (text, entry) = self.old.remove_entry(&self.scratch[..])?;
+        self.old_bytes -= cost(&text);
+        let decision = entry.decision.clone();
+        self.insert(text, entry);
+        Some(decision)
     }
 
     fn keep(&mut self, text: &[u8], reading: Reading, decision: Decision) {
-        if self.normalise(text, reading).is_err() {
+        if self.look_at_beginning(text).is_err()
+            || normalise(text, reading, &mut self.scratch).is_err()
+        {
             return;
         }
-        if let Some(known) = self.young.get_mut(&self.scratch[..]) {
-            *known = decision;
-            return;
-        }
-        if let Some((text, _)) = self.old.remove_entry(&self.scratch[..]) {
-            self.old_bytes -= cost(&text);
-        }
-        self.insert(self.scratch.as_slice().into(), decision);
+        self.keep_under(self.scratch.as_slice().into(), decision);
     }
 
-    fn insert(&mut self, text: Box<[u8]>, decision: Decision) {
+    fn keep_under(&mut self, key: Box<[u8]>, decision: Decision) {
+        let entry = Entry { decision, refusals: self.refusals };
+        if let Some(known) = self.young.get_mut(&key) {
+            *known = entry;
+            return;
+        }
+        if let Some((text, _)) = self.old.remove_entry(&key) {
+            self.old_bytes -= cost(&text);
+        }
+        self.insert(key, entry);
+    }
+
+    fn insert(&mut self, text: Box<[u8]>, entry: Entry) {
         let half = self.limits.cache_bytes / 2;
         let cost = cost(&text);
         if cost > half {
@@ -165,7 +238,7 @@ impl Decisions {
             self.old_bytes = mem::take(&mut self.young_bytes);
         }
         self.young_bytes += cost;
-        self.young.insert(text, decision);
+        self.young.insert(text, entry);
     }
 }
 

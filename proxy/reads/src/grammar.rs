@@ -12,18 +12,13 @@ use pgimbal_lexer::{Reading, StandardStrings};
 use crate::normal::normalise;
 use crate::{Catalog, Decision, Reason};
 
-/// Texts of at most so many bytes (2048) a worker may parse in its turn; a longer one is for
-/// another thread, or for the primary. A CTE with a join takes 18 us, from which 150 us follow for
-/// so many bytes; the benchmark `reads` measures it.
-pub const PARSED_AT_ONCE: usize = 2048;
-
 /// A longer text (256 KiB) is never parsed, whatever the operator's limit: its tree would take a
 /// hundred times its bytes.
 const LONGEST_PARSED: usize = 256 << 10;
 
-/// Decides a text by PostgreSQL's grammar. It takes 5 us for a short SELECT and milliseconds for a
-/// long text, so the caller chooses the thread by the length ([`PARSED_AT_ONCE`]); 1 MiB of stack
-/// is enough for any text. Its result does not depend on the text's literals.
+/// Decides a text by PostgreSQL's grammar. It takes 8 us for a short SELECT and milliseconds for a
+/// long text, so the caller chooses the thread by what [`Decisions::lookup`](crate::Decisions::lookup)
+/// says; 1 MiB of stack is enough for any text. Its result does not depend on the text's literals.
 #[must_use]
 pub fn parse(text: &[u8], reading: Reading, catalog: &Catalog) -> Decision {
     match why_not(text, reading, catalog) {

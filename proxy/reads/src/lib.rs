@@ -1,7 +1,7 @@
 //! Which SQL texts only read, by PostgreSQL's own grammar, so that a replica may serve them.
 //!
 //! [`Decisions`] is the fast path: a cache by the text without its literals. What it does not know,
-//! [`parse`] decides, which may run on another thread. Both are told how the session's bytes are to
+//! [`parse`] decides, on another thread where that takes long ([`Lookup`]). Both are told how the session's bytes are to
 //! be read, and what the [`Catalog`] of the database says of functions and relations. What is not
 //! known to be a read goes to the primary. It does no IO and reads no clock.
 //!
@@ -18,6 +18,6 @@ mod split;
 
 pub use catalog::{CATALOG_QUERY, Catalog, CatalogError, CatalogRow};
 pub use decision::{Decision, Reason};
-pub use decisions::{Decisions, Limits};
-pub use grammar::{PARSED_AT_ONCE, parse};
+pub use decisions::{Decisions, Limits, Lookup};
+pub use grammar::parse;
 pub use split::split;

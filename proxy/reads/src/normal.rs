@@ -24,21 +24,43 @@ fn is_read_word(word: &[u8]) -> bool {
     WORDS.iter().any(|read| read.eq_ignore_ascii_case(word))
 }
 
-/// Writes the normalised text into `into`, which is emptied before.
+/// What was seen of a text while it was normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Normalised {
+    /// Words, names, literals, numbers and marks, without comments.
+    pub(crate) tokens: usize,
+    pub(crate) constants: Constants,
+}
+
+/// Whether a text has literals or numbers, so that it is hardly ever sent twice with the same ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Constants {
+    None,
+    Some,
+}
+
+/// Writes the normalised text into `into`, which is emptied before. It begins with a NUL, which no
+/// text that is a read has.
 ///
 /// Two texts with the same result differ in nothing but literals, comments and white space.
 ///
 /// # Errors
 /// Why the text is no read, where that is seen without the grammar.
-pub(crate) fn normalise(text: &[u8], reading: Reading, into: &mut Vec<u8>) -> Result<(), Reason> {
+pub(crate) fn normalise(
+    text: &[u8],
+    reading: Reading,
+    into: &mut Vec<u8>,
+) -> Result<Normalised, Reason> {
     into.clear();
+    into.push(0);
     if !text.is_ascii() && !is_utf8(text, reading) {
         return Err(Reason::Encoding);
     }
     if reading.strings == StandardStrings::Off && text.contains(&b'\\') {
         return Err(Reason::Backslash);
     }
-    let mut normaliser = Normaliser { text, into, end: 0, next: Next::Statement, found: Ok(()) };
+    let seen = Normalised { tokens: 0, constants: Constants::None };
+    let mut normaliser = Normaliser { text, into, end: 0, next: Next::Statement, found: Ok(seen) };
     let mut lexer = Lexer::new(reading.strings);
     lexer.feed(text, &mut normaliser);
     if lexer.is_in_quotes() {
@@ -59,7 +81,7 @@ struct Normaliser<'a> {
     /// Where the token before this one ended in the text.
     end: usize,
     next: Next,
-    found: Result<(), Reason>,
+    found: Result<Normalised, Reason>,
 }
 
 /// What a word would be.
@@ -74,11 +96,21 @@ impl Normaliser<'_> {
     /// Adds a token, behind a space if something stands between it and the one before it.
     #[inline]
     fn add(&mut self, token: &[u8], span: Range<usize>) {
-        if span.start != self.end && !self.into.is_empty() {
+        if let Ok(seen) = &mut self.found {
+            seen.tokens += 1;
+        }
+        if span.start != self.end && self.into.len() > 1 {
             self.into.push(b' ');
         }
         self.into.extend_from_slice(token);
         self.end = span.end;
+    }
+
+    #[inline]
+    fn note_constant(&mut self) {
+        if let Ok(seen) = &mut self.found {
+            seen.constants = Constants::Some;
+        }
     }
 
     #[cold]
@@ -114,12 +146,19 @@ impl Sink for Normaliser<'_> {
             Literal::Bits => b"B''",
             _ => b"'''",
         };
+        self.note_constant();
         self.add(token, span);
     }
 
     #[inline]
     fn number(&mut self, span: Range<usize>) {
-        let token = if self.text[span.start] == b'$' { b"$" } else { b"0" };
+        let token = match self.text[span.start] {
+            b'$' => b"$",
+            _ => {
+                self.note_constant();
+                b"0"
+            }
+        };
         self.add(token, span);
     }
 

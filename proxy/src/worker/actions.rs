@@ -48,9 +48,28 @@ fn run(worker: &Rc<Worker>, action: Action) {
         }
         Action::QuestionDenied(pool, kinds) => log_denied(&worker.state(), pool, kinds),
         Action::ConnectionRejected(pool) => log_rejected(&worker.state(), pool),
+        Action::Parse => parse(worker),
         Action::Trace => trace(worker),
         Action::Retired(pool) => pools::forget(&worker.state(), pool),
     }
+}
+
+/// Has another thread parse the texts for which this one has no time, one after the other.
+fn parse(worker: &Rc<Worker>) {
+    let Some(job) = worker.state_mut().pooler.take_parse_job() else { return };
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let mut next = Some(job);
+        while let Some(job) = next {
+            let parsed = tokio::task::spawn_blocking(move || job.run()).await;
+            if let Err(error) = &parsed {
+                tracing::error!(%error, "a text could not be parsed; the primary serves it");
+            }
+            worker.state_mut().pooler.handle_parsed(parsed.ok());
+            next = worker.state_mut().pooler.take_parse_job();
+            run_actions(&worker);
+        }
+    });
 }
 
 /// Sends the transactions and logins that the core has chosen to be traced.

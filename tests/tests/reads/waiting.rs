@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pgimbal_tests::WireClient;
 use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Pipeline, WireClient};
 
 use super::{HERE, Setup};
 
@@ -73,6 +73,37 @@ fn while_a_read_waits_its_client_may_cancel_and_leave() {
     assert_eq!(client.read_reply().sqlstate(), "57014");
     standby.run("select pg_wal_replay_resume()");
     assert_eq!(client.value("select 1"), "1");
+}
+
+/// A statement that takes too long to parse for a worker's turn, and tells where it runs.
+fn long(nulls: usize) -> String {
+    format!("select here(){}", ", null".repeat(nulls))
+}
+
+#[test]
+fn a_long_statement_is_parsed_beside_the_workers_turn() {
+    let setup = Setup::start(1);
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut client = setup.client();
+    let here =
+        |client: &mut WireClient| client.query(&long(500)).texts().swap_remove(0).swap_remove(0);
+    assert_eq!(here(&mut client), *primary, "nothing is known of it yet");
+    eventually("it is known", SOON, || here(&mut client) == *replica);
+    let metrics = setup.proxy.metrics();
+    assert!(metrics.contains("reason=\"being_parsed\""), "{metrics}");
+}
+
+#[test]
+fn a_long_statement_may_wait_until_it_is_parsed() {
+    let setup = Setup::with(1, |config| config.tables("read_unparsed = \"wait\""));
+    let [_, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut client = setup.client();
+    for nulls in [200, 300, 400, 1500] {
+        let rows = client.query(&long(nulls)).texts();
+        assert_eq!(rows[0][0], *replica, "{nulls}");
+        let rows = client.run(&Pipeline::new().run(&long(nulls + 1)).sync()).texts();
+        assert_eq!(rows[0][0], *replica, "{nulls}");
+    }
 }
 
 #[test]

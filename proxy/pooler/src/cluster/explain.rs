@@ -6,8 +6,11 @@ use pgimbal_config::Route;
 use pgimbal_reads::Decision;
 
 use crate::cluster::consistency::Need;
+use crate::cluster::decided::Text;
+use crate::cluster::parsing::Parsing;
+use crate::cluster::reads::Decided;
 use crate::cluster::route::{self, ROUTE_SETTING};
-use crate::cluster::texts::{Text, Texts};
+use crate::cluster::texts::Texts;
 use crate::core::Core;
 use crate::ids::PoolId;
 use crate::pool::{Place, Pool};
@@ -42,7 +45,7 @@ fn explain_for(core: &mut Core, home: PoolId, text: &[u8], now: Instant) -> Expl
     let by_comment = sql::set_by_comment(text, ROUTE_SETTING).and_then(route::route_named);
     let route = by_comment.unwrap_or(own);
     let (goes, why) = match route {
-        Route::Auto => by_itself(&mut core.pools[home], text),
+        Route::Auto => by_itself(&mut core.pools[home], &mut core.tables.parsing, text),
         route if by_comment.is_some() => (route, "a comment says so".to_owned()),
         route => (route, "the route of the pool says so".to_owned()),
     };
@@ -70,10 +73,11 @@ fn explain_for(core: &mut Core, home: PoolId, text: &[u8], now: Instant) -> Expl
 }
 
 /// Where a text goes because of what it does, for a session without settings of its own.
-fn by_itself(pool: &mut Pool, text: &[u8]) -> (Route, String) {
+fn by_itself(pool: &mut Pool, parsing: &mut Parsing, text: &[u8]) -> (Route, String) {
     let reading = Reading::default();
     let defaults = BlockMode { access: BlockAccess::ReadWrite, isolation: BlockIsolation::Other };
-    let mut texts = Texts { pool: &mut *pool, readings: Readings::One(reading), defaults };
+    let readings = Readings::One(reading);
+    let mut texts = Texts { pool: &mut *pool, parsing: &mut *parsing, readings, defaults };
     match texts.does(text) {
         Text::Reads => (Route::Replica, "it only reads".to_owned()),
         Text::Begins | Text::Block => {
@@ -81,14 +85,17 @@ fn by_itself(pool: &mut Pool, text: &[u8]) -> (Route, String) {
         }
         Text::Ends => (Route::Primary, "it ends a transaction".to_owned()),
         Text::Not(Why::NotRead(word)) => {
-            let why = match pool.decide_read(text, reading) {
-                Decision::NotRead(reason) => reason.to_string(),
-                Decision::Read => word.to_owned(),
+            let why = match pool.decide_read(text, reading, parsing) {
+                Decided::Known(Decision::NotRead(reason)) => reason.to_string(),
+                _ => word.to_owned(),
             };
             (Route::Primary, why)
         }
         Text::Not(Why::Transaction) => {
             (Route::Primary, "it begins a transaction that may write".to_owned())
+        }
+        Text::Not(Why::BeingParsed) => {
+            (Route::Primary, "it is being parsed; ask again for what is found".to_owned())
         }
         Text::Not(why) => (Route::Primary, why.as_str().replace('_', " ")),
     }

@@ -10,6 +10,7 @@ use pgimbal_config::{ReadConsistency, ResolvedPool};
 
 use super::Reader;
 use super::consistency;
+use super::parsing::ParsedText;
 use super::route::{self, Request};
 use crate::core::Core;
 use crate::ids::{ClusterId, SessionId};
@@ -65,15 +66,35 @@ pub(crate) fn wake_readers(core: &mut Core, now: Instant) {
     for cluster in core.clusters.with_readers() {
         let readers = core.clusters[cluster].take_readers();
         for reader in readers {
-            if !is_over(core, cluster, reader, now) {
+            if is_over(core, cluster, reader, now) {
+                wake(core, reader.session);
+            } else {
                 core.clusters[cluster].add_reader(reader);
-            } else if let Some(session) = core.sessions.get_mut(reader.session)
-                && matches!(session.link(), Link::AwaitingRead(_))
-            {
-                session.set_link(Link::Unlinked);
-                core.actions.wake(reader.session);
             }
         }
+    }
+}
+
+/// The text that the driver has taken was parsed; `None` if that has failed. Who waits for a text is
+/// woken, and looks again.
+pub(crate) fn parsed(core: &mut Core, parsed: Option<ParsedText>) {
+    core.tables.parsing.end();
+    if let Some(parsed) = parsed {
+        let (pool, text, catalog, decision) = parsed.parts();
+        core.pools[pool].remember_parsed(text, catalog, decision.clone());
+    }
+    for id in core.tables.parsing.take_waiting() {
+        wake(core, id);
+    }
+}
+
+/// Wakes a session if its read waits.
+fn wake(core: &mut Core, id: SessionId) {
+    if let Some(session) = core.sessions.get_mut(id)
+        && matches!(session.link(), Link::AwaitingRead(_))
+    {
+        session.set_link(Link::Unlinked);
+        core.actions.wake(id);
     }
 }
 

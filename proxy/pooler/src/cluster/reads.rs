@@ -6,8 +6,11 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pgimbal_reads::{Catalog, CatalogRow, Decision, Decisions, Limits, PARSED_AT_ONCE, parse};
+use pgimbal_reads::{Catalog, CatalogRow, Decision, Decisions, Limits, Lookup, parse};
 
+use crate::cluster::decided::Basis;
+use crate::cluster::parsing::Parsing;
+use crate::ids::PoolId;
 use crate::sql::Reading;
 
 /// After a change of the schema the catalog is read again, but not more often than this.
@@ -95,9 +98,21 @@ impl SharedCatalog {
     }
 }
 
+/// What is known of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decided {
+    /// Whether it only reads.
+    Known(Decision),
+    /// Another thread is asked to parse it.
+    Soon,
+    /// The other thread has enough to do: the text is parsed when it comes another time.
+    AnotherTime,
+}
+
 /// The decisions of a pool on one worker.
 #[derive(Debug)]
 pub(crate) struct Reads {
+    pool: PoolId,
     decisions: Decisions,
     catalog: Arc<Catalog>,
     version: u64,
@@ -105,30 +120,64 @@ pub(crate) struct Reads {
 
 impl Reads {
     /// No decisions; texts longer than `text_bytes` are no reads.
-    pub(crate) fn new(shared: &SharedCatalog, text_bytes: usize) -> Self {
-        let limits = Limits { text_bytes: text_bytes.min(PARSED_AT_ONCE), ..Limits::default() };
+    pub(crate) fn new(pool: PoolId, shared: &SharedCatalog, text_bytes: usize) -> Self {
+        let limits = Limits { text_bytes, ..Limits::default() };
         let version = shared.version();
-        Self { decisions: Decisions::new(limits), catalog: shared.current(), version }
+        Self { pool, decisions: Decisions::new(limits), catalog: shared.current(), version }
     }
 
-    /// Whether a text only reads.
+    /// Whether a text only reads. What takes long to parse, `parsing` is asked for.
     pub(crate) fn decide(
         &mut self,
         shared: &SharedCatalog,
-        text: &[u8],
-        reading: Reading,
-    ) -> Decision {
+        (text, reading): (&[u8], Reading),
+        parsing: &mut Parsing,
+    ) -> Decided {
+        self.follow(shared);
+        match self.decisions.lookup(text, reading) {
+            Lookup::Known(decision) => Decided::Known(decision),
+            Lookup::Short => {
+                let decision = parse(text, reading, &self.catalog);
+                self.decisions.remember(text, reading, decision.clone());
+                Decided::Known(decision)
+            }
+            Lookup::Long => match parsing.ask(self.pool, (text, reading), &self.catalog) {
+                true => Decided::Soon,
+                false => Decided::AnotherTime,
+            },
+        }
+    }
+
+    /// Keeps what another thread has decided by `catalog`, unless there is a newer one.
+    pub(crate) fn remember_parsed(
+        &mut self,
+        (text, reading): (&[u8], Reading),
+        catalog: &Arc<Catalog>,
+        decision: Decision,
+    ) {
+        if Arc::ptr_eq(&self.catalog, catalog) {
+            self.decisions.remember(text, reading, decision);
+        }
+    }
+
+    /// By what texts are decided now.
+    pub(crate) fn basis(&self) -> Basis {
+        Basis::new(self.pool, &self.catalog, self.decisions.refusals())
+    }
+
+    /// Whether texts are still decided by this.
+    pub(crate) fn is_current(&mut self, shared: &SharedCatalog, basis: &Basis) -> bool {
+        self.follow(shared);
+        basis.is(self.pool, &self.catalog, self.decisions.refusals())
+    }
+
+    /// Decides by the newest catalog from here on.
+    fn follow(&mut self, shared: &SharedCatalog) {
         if self.version != shared.version() {
             self.version = shared.version();
             self.catalog = shared.current();
             self.decisions.catalog_changed();
         }
-        if let Some(decision) = self.decisions.lookup(text, reading) {
-            return decision;
-        }
-        let decision = parse(text, reading, &self.catalog);
-        self.decisions.remember(text, reading, decision.clone());
-        decision
     }
 
     /// A replica has refused a text.
@@ -162,14 +211,42 @@ mod tests {
     #[test]
     fn a_new_catalog_decides_anew_and_a_refusal_stays() {
         let (shared, reading) = (SharedCatalog::default(), Reading::default());
-        let mut reads = Reads::new(&shared, 1000);
+        let mut reads = Reads::new(PoolId(0), &shared, 1000);
+        let mut parsing = Parsing::default();
+        let mut is_read = |reads: &mut Reads, text: &[u8]| {
+            let decided = reads.decide(&shared, (text, reading), &mut parsing);
+            decided == Decided::Known(Decision::Read)
+        };
         let text = b"select mine(1)";
-        assert!(!reads.decide(&shared, text, reading).is_read());
+        assert!(!is_read(&mut reads, text));
+        let before = reads.basis();
+        assert!(reads.is_current(&shared, &before));
         shared.end_reading(Some(&[["function", "mine", ""].map(str::to_owned)]));
-        assert!(reads.decide(&shared, text, reading).is_read());
+        assert!(!reads.is_current(&shared, &before), "another catalog");
+        assert!(is_read(&mut reads, text));
+        let before = reads.basis();
         reads.remember_refused(text, reading);
-        assert!(!reads.decide(&shared, b"select mine(2)", reading).is_read());
+        assert!(!reads.is_current(&shared, &before), "a refusal");
+        assert!(!is_read(&mut reads, b"select mine(2)"));
         shared.end_reading(Some(&[["function", "mine", ""].map(str::to_owned)]));
-        assert!(!reads.decide(&shared, text, reading).is_read());
+        assert!(!is_read(&mut reads, text));
+    }
+
+    #[test]
+    fn what_takes_long_to_parse_is_known_soon_unless_the_catalog_changes() {
+        let (shared, reading) = (SharedCatalog::default(), Reading::default());
+        let mut reads = Reads::new(PoolId(0), &shared, 1 << 20);
+        let mut parsing = Parsing::default();
+        let text = ("select a".to_owned() + &", a".repeat(500)).into_bytes();
+        let text = (&text[..], reading);
+        assert_eq!(reads.decide(&shared, text, &mut parsing), Decided::Soon);
+        let catalog = shared.current();
+        shared.end_reading(Some(&[["function", "mine", ""].map(str::to_owned)]));
+        assert_eq!(reads.decide(&shared, text, &mut parsing), Decided::Soon);
+        reads.remember_parsed(text, &catalog, Decision::Read);
+        assert_eq!(reads.decide(&shared, text, &mut parsing), Decided::Soon, "by an old catalog");
+        reads.remember_parsed(text, &shared.current(), Decision::Read);
+        let known = Decided::Known(Decision::Read);
+        assert_eq!(reads.decide(&shared, text, &mut parsing), known);
     }
 }

@@ -2,28 +2,19 @@
 
 use pgimbal_reads::Decision;
 
+use crate::cluster::decided::Text;
+use crate::cluster::parsing::Parsing;
+use crate::cluster::reads::Decided;
 use crate::pool::Pool;
 use crate::session::routing::Why;
 use crate::sql::{
     self, BlockAccess, BlockIsolation, BlockMode, Calls, Chain, Classified, Form, Readings,
 };
 
-/// What one text does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Text {
-    Reads,
-    /// It begins a READ ONLY transaction block, which stays open.
-    Begins,
-    /// It is a whole READ ONLY transaction block.
-    Block,
-    /// It ends a transaction block.
-    Ends,
-    Not(Why),
-}
-
 /// The texts of a session of `pool`, whose transactions begin as `defaults` says.
 pub(crate) struct Texts<'a> {
     pub(crate) pool: &'a mut Pool,
+    pub(crate) parsing: &'a mut Parsing,
     pub(crate) readings: Readings,
     pub(crate) defaults: BlockMode,
 }
@@ -52,10 +43,12 @@ impl Texts<'_> {
         if self.defaults.isolation == BlockIsolation::Serializable {
             return Text::Not(Why::Serializable);
         }
-        match self.pool.decide_read(text, reading) {
-            Decision::Read => Text::Reads,
-            Decision::NotRead(_) if names_set_config(text) => Text::Not(Why::Setting),
-            Decision::NotRead(reason) => Text::Not(Why::NotRead(reason.as_str())),
+        match self.pool.decide_read(text, reading, self.parsing) {
+            Decided::Known(Decision::Read) => Text::Reads,
+            _ if names_set_config(text) => Text::Not(Why::Setting),
+            Decided::Known(Decision::NotRead(reason)) => Text::Not(Why::NotRead(reason.as_str())),
+            Decided::Soon => Text::Not(Why::BeingParsed),
+            Decided::AnotherTime => Text::Not(Why::NotParsed),
         }
     }
 

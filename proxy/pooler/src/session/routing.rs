@@ -50,6 +50,10 @@ pub enum Why {
     Refused,
     /// It sets something: within a READ ONLY transaction that may let it write.
     Setting,
+    /// A text takes long to parse, and another thread does that now.
+    BeingParsed,
+    /// A text takes long to parse, and the other thread has enough to do.
+    NotParsed,
     /// A text is no read, for the reason of this word.
     NotRead(&'static str),
 }
@@ -69,6 +73,8 @@ impl Why {
             Self::OtherMessage => "other_message",
             Self::Refused => "refused",
             Self::Setting => "setting",
+            Self::BeingParsed => "being_parsed",
+            Self::NotParsed => "parser_is_busy",
             Self::NotRead(word) => word,
         }
     }

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use crate::cluster::decided::LastDecided;
 use crate::session::settings::Setting;
 use crate::sql::{Classified, StatementClass};
 
@@ -91,6 +92,8 @@ pub struct Statement {
     /// The settings themselves whose hashes are in `settings`, to parse the statement anew under
     /// them; empty if they are not known.
     pub parsed_under: OnceCell<Arc<[Setting]>>,
+    /// Whether a replica may serve the statement, as it was decided last.
+    pub last_decided: LastDecided,
 }
 
 /// How a prepared statement was made, which decides how it is made again on another server.
@@ -134,8 +137,8 @@ impl Statement {
         class: StatementClass,
     ) -> Self {
         let (body, origin, shape) = (Some(body.into()), Origin::Parse, OnceCell::new());
-        let parsed_under = OnceCell::new();
-        Self { id, content, body, settings, class, origin, shape, parsed_under }
+        let (parsed_under, last_decided) = (OnceCell::new(), LastDecided::default());
+        Self { id, content, body, settings, class, origin, shape, parsed_under, last_decided }
     }
 
     /// A statement whose text is not kept, so that only one server has it. Its settings count as
@@ -144,8 +147,8 @@ impl Statement {
     pub fn large(id: StatementId) -> Self {
         let (body, class, shape) = (None, StatementClass::UNREAD, OnceCell::new());
         let (settings, origin) = (ParsedUnder::DEFAULTS, Origin::Parse);
-        let parsed_under = OnceCell::new();
-        Self { id, content: id, body, settings, class, origin, shape, parsed_under }
+        let (parsed_under, last_decided) = (OnceCell::new(), LastDecided::default());
+        Self { id, content: id, body, settings, class, origin, shape, parsed_under, last_decided }
     }
 
     /// A statement in session mode, which a server has under its client's own name: its text is

@@ -3,19 +3,21 @@
 //! in front of a text names one. On a replica that was chosen so, each segment is served alone, and
 //! only what reads is let through.
 
-use pgimbal_config::{PoolMode, Route};
+use pgimbal_config::{PoolMode, ReadUnparsed, Route};
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::extended::{Bind, Parse, StatementOrPortal};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
 
 use super::turn::{ClientTurn, Step};
+use crate::cluster::decided::Text;
+use crate::cluster::parsing::Parsing;
 use crate::cluster::route::{self, ROUTE_SETTING};
-use crate::cluster::texts::{Text, Texts};
+use crate::cluster::texts::Texts;
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::pool::Pool;
 use crate::server::pending::Pending;
-use crate::server::prepared::Origin;
+use crate::server::prepared::{Origin, Statement};
 use crate::session::routing::{Approval, Chosen, ChosenBy, Routing, Why};
 use crate::session::writing::Wrote;
 use crate::session::{Link, Phase, Session};
@@ -81,6 +83,13 @@ fn choose_by_segment(turn: &mut ClientTurn<'_>, header: Header) -> Result<Chosen
     Ok(match look_at(turn, header)? {
         Segment::Reads => chosen(Route::Replica, Why::Read),
         Segment::ReadOnly => chosen(Route::Replica, Why::ReadOnly),
+        Segment::Not(Why::BeingParsed)
+            if turn.pool.config().read_unparsed == ReadUnparsed::Wait =>
+        {
+            turn.session.set_link(Link::AwaitingRead(turn.now));
+            turn.tables.parsing.add_waiting(turn.session.id());
+            return Err(Stop::Wait);
+        }
         Segment::Not(why) => chosen(Route::Primary, why),
     })
 }
@@ -187,8 +196,13 @@ pub(crate) fn text_of<'s>(session: &'s Session, name: &[u8]) -> Option<&'s [u8]>
         let end = body.iter().position(|&byte| byte == 0)?;
         return Some(&body[..end]);
     }
+    Some(named(session, name)?.text())
+}
+
+/// The client's named statement whose text is known.
+fn named<'s>(session: &'s Session, name: &[u8]) -> Option<&'s Statement> {
     let statement = session.statements.as_ref()?.get(name)?;
-    (statement.origin == Origin::Parse && statement.body.is_some()).then(|| statement.text())
+    (statement.origin == Origin::Parse && statement.body.is_some()).then_some(statement)
 }
 
 /// How the session's transactions begin unless they say otherwise.
@@ -269,6 +283,7 @@ enum Goes {
 struct Look<'a, 't> {
     session: &'a Session,
     pool: &'a mut Pool,
+    parsing: &'a mut Parsing,
     readings: Readings,
     defaults: BlockMode,
     /// The statements that were parsed in the segment.
@@ -283,7 +298,8 @@ impl<'a, 't> Look<'a, 't> {
         let ClientTurn { session, pool, tables, .. } = turn;
         let defaults = defaults_of(session, tables);
         let (parsed, in_block, segment) = (Vec::new(), false, Segment::Reads);
-        Self { session, pool, readings, defaults, parsed, in_block, segment }
+        let parsing = &mut tables.parsing;
+        Self { session, pool, parsing, readings, defaults, parsed, in_block, segment }
     }
 
     /// Takes the next message, which is here as a whole.
@@ -354,13 +370,29 @@ impl<'a, 't> Look<'a, 't> {
         if let Some((_, does)) = parsed.find(|(known, _)| *known == name) {
             return *does;
         }
-        match text_of(self.session, name) {
-            Some(text) => self.text(text),
-            None => Text::Not(Why::UnknownStatement),
+        match (named(self.session, name), text_of(self.session, name)) {
+            (Some(statement), Some(text)) => self.prepared(statement, text),
+            (None, Some(text)) => self.text(text),
+            (_, None) => Text::Not(Why::UnknownStatement),
         }
     }
 
+    /// A prepared statement that is kept with what it does.
+    fn prepared(&mut self, statement: &Statement, text: &[u8]) -> Text {
+        let manner = (self.readings, self.defaults);
+        let known = statement.last_decided.get(manner, |basis| self.pool.is_read_basis(basis));
+        if let Some(does) = known {
+            return does;
+        }
+        let does = self.text(text);
+        if !matches!(does, Text::Not(Why::BeingParsed | Why::NotParsed)) {
+            statement.last_decided.set(self.pool.read_basis(), manner, does);
+        }
+        does
+    }
+
     fn text(&mut self, text: &[u8]) -> Text {
-        Texts { pool: &mut *self.pool, readings: self.readings, defaults: self.defaults }.does(text)
+        let (readings, defaults) = (self.readings, self.defaults);
+        Texts { pool: &mut *self.pool, parsing: &mut *self.parsing, readings, defaults }.does(text)
     }
 }

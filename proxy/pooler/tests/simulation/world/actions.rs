@@ -59,7 +59,7 @@ impl World {
                     self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), pool, to });
                 }
                 Action::Retired(_) | Action::AskForIdle(_) => {}
-                Action::Trace => panic!("nothing is to be traced"),
+                Action::Parse | Action::Trace => panic!("no long text, nothing to be traced"),
                 Action::Cut(id) => self.cut(worker, id),
                 Action::ProbeHint(_, probe_hint) => self.probe_hints.push(probe_hint),
                 Action::Ask(pool, to) => {

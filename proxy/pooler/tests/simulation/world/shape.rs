@@ -1,8 +1,8 @@
 //! What a run is like: its pool, what may go wrong, what clients ask for at login.
 
 use pgimbal_config::{
-    Host, PoolConfig, PoolMode, ReadConsistency, ResolvedCluster, ResolvedPool, Route,
-    ServerBudget, ServerLimit, ServerPassword,
+    Host, PoolConfig, PoolMode, ReadConsistency, ReadUnparsed, ResolvedCluster, ResolvedPool,
+    Route, ServerBudget, ServerLimit, ServerPassword,
 };
 
 use crate::random::Random;
@@ -67,6 +67,7 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         read_max_staleness: None,
         read_max_staleness_bytes: None,
         read_wait: None,
+        read_unparsed: ReadUnparsed::Primary,
         tls: Default::default(),
         // The budget is simulated beside it, without sessions.
         server_budget: ServerBudget { limit: ServerLimit::Off, ..ServerBudget::default() },
