@@ -4,6 +4,7 @@ mod consistency;
 mod drivers;
 mod placing;
 mod refusals;
+mod texts;
 mod waiting;
 
 use std::time::Duration;
