@@ -9,6 +9,7 @@ mod look;
 mod names;
 pub(crate) mod probe;
 mod prober;
+mod shares;
 mod spec;
 mod status;
 mod watcher;

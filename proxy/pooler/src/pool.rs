@@ -149,15 +149,15 @@ impl Pool {
         Self {
             id,
             worker,
-            key,
             cluster,
             replicas: Vec::new(),
             reads: None,
             turn: 0,
             least_spent: 0,
-            turns: Turns::default(),
+            turns: turns_of(&key, &shared),
             left_out_until: None,
             writes: writes_of(&config, &shared),
+            key,
             config,
             shared,
             idle: Vec::new(),
@@ -721,6 +721,14 @@ impl Pool {
             Some(LostTransactionError::SerializationFailure) => SqlState::SERIALIZATION_FAILURE,
             Some(LostTransactionError::AdminShutdown) | None => SqlState::ADMIN_SHUTDOWN,
         }
+    }
+}
+
+/// The turns of a new pool, which count in those of its node.
+fn turns_of(key: &PoolKey, shared: &SharedPool) -> Turns {
+    match (key.place, &shared.cluster) {
+        (Place::Node(node), Some(cluster)) => Turns::counted_in(cluster.reads_of(node)),
+        _ => Turns::default(),
     }
 }
 

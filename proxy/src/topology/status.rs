@@ -33,6 +33,12 @@ pub struct NodeStatus {
     pub epoch: Option<Epoch>,
     /// Whether the probing role is a member of `pg_monitor`; `None` before the first answer.
     pub monitor: Option<bool>,
+    /// Number of statements and transactions that were sent to the node as to a replica since the
+    /// start of the process.
+    pub reads: u64,
+    /// The node's share of those of the whole cluster within the last minute, in percent; `None`
+    /// if there were none.
+    pub reads_percent: Option<u64>,
 }
 
 /// A change of primary, as SHOW FAILOVERS lists it.
@@ -137,23 +143,31 @@ impl ClusterStatus {
             detail,
             epoch: node.epoch,
             monitor: Some(node.id.0 != 2),
+            reads: 30 * u64::from(node.id.0),
+            reads_percent: Some(50 * u64::from(node.id.0)),
         });
         let counts = Counts { held: 4, rerun: 3, failed: 2, outcome_unknown: 1 };
-        let failover = FailoverStatus {
+        Self {
+            name: "main".into(),
+            nodes: nodes.collect(),
+            view: Arc::clone(&view),
+            failovers: vec![FailoverStatus::example(counts)],
+            failovers_total: 1,
+            counts,
+        }
+    }
+}
+
+#[cfg(test)]
+impl FailoverStatus {
+    fn example(counts: Counts) -> Self {
+        Self {
             started_at: SystemTime::now(),
             from: "a".into(),
             to: "b".into(),
             timeline: 2,
             duration: Duration::from_millis(305),
             why: "connection refused".into(),
-            counts,
-        };
-        Self {
-            name: "main".into(),
-            nodes: nodes.collect(),
-            view: Arc::clone(&view),
-            failovers: vec![failover],
-            failovers_total: 1,
             counts,
         }
     }

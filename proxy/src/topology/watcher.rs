@@ -18,6 +18,7 @@ use super::OperatorError;
 use super::decisions::Decisions;
 use super::names;
 use super::prober::{self, ProberMessage, Question};
+use super::shares::ReadShares;
 use super::spec::{ClusterSpec, NodeSource};
 use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use crate::credentials::CredentialManager;
@@ -97,6 +98,7 @@ pub(super) struct Watcher {
     hurry: Arc<Notify>,
     changes: VecDeque<Change>,
     changes_total: u64,
+    shares: ReadShares,
     /// The counts when the primary was last known to be well.
     well: Counts,
 }
@@ -141,6 +143,7 @@ impl Watcher {
             hurry: Arc::default(),
             changes: VecDeque::new(),
             changes_total: 0,
+            shares: ReadShares::default(),
             well: Counts::default(),
         };
         watcher.resolve();
@@ -185,6 +188,7 @@ impl Watcher {
     /// a worker acts on it.
     async fn step(&mut self) {
         self.ask();
+        self.shares.sample(Instant::now(), || self.shared.reads());
         while let Some(event) = self.topology.poll_event() {
             self.tell(&event);
         }
@@ -375,11 +379,14 @@ impl Watcher {
     fn status(&mut self, now: Instant) -> ClusterStatus {
         self.settle(now);
         let view = self.topology.view();
+        let reads = self.shared.reads();
         let nodes = self.topology.details(now).into_iter().zip(&view.nodes);
         let nodes = nodes.map(|(detail, node)| NodeStatus {
             detail,
             epoch: node.epoch,
             monitor: self.monitor.get(node.id.index()).copied().flatten(),
+            reads: reads.get(node.id.index()).copied().unwrap_or_default(),
+            reads_percent: self.shares.percent(node.id.index(), &reads),
         });
         ClusterStatus {
             name: Arc::clone(&self.spec.name),

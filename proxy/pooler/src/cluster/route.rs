@@ -189,7 +189,7 @@ pub(crate) fn count_turn(
 }
 
 /// The pool of a replica that serves `need`: in pgimbal's own zone rather than in others, with the
-/// fewest clients on it by its weight; of equals the one whose turn it is.
+/// fewest clients on it by its weight; of equals the one whose turn it is by its weight.
 pub(crate) fn best_replica(
     pools: &Pools,
     clusters: &Clusters,
@@ -200,18 +200,51 @@ pub(crate) fn best_replica(
     let home = &pools[home];
     let cluster = clusters.of(home)?;
     let own_zone = home.config().zone.as_deref();
-    let rank = |pool: &Pool| {
+    let candidate = |(_, id): (NodeId, PoolId)| {
+        let pool = &pools[id];
         let placement = placement(pool, clusters);
         let zone = placement.and_then(|placement| placement.zone.as_deref());
-        let is_elsewhere = own_zone.is_some() && zone != own_zone;
-        let cost = pool.turns().cost(placement.map_or(1, |placement| placement.weight), now);
-        let load = u64::from(pool.outstanding()).saturating_mul(cost);
-        (is_elsewhere, load, pool.turns().spent(home.least_spent()))
+        Candidate {
+            pool: id,
+            is_elsewhere: own_zone.is_some() && zone != own_zone,
+            outstanding: u64::from(pool.outstanding()),
+            cost: pool.turns().cost(placement.map_or(1, |placement| placement.weight), now),
+            spent: pool.turns().spent(home.least_spent()),
+        }
     };
     home.replicas_in_turn()
         .filter(|(node, pool)| cluster.serves(*node, need) && pools[*pool].may_be_chosen(now))
-        .min_by_key(|(_, pool)| rank(&pools[*pool]))
-        .map(|(_, pool)| pool)
+        .map(candidate)
+        .reduce(|best, other| if other.is_better_than(&best) { other } else { best })
+        .map(|best| best.pool)
+}
+
+/// The pool of a replica that may be chosen.
+struct Candidate {
+    pool: PoolId,
+    is_elsewhere: bool,
+    /// Clients that it serves now.
+    outstanding: u64,
+    /// What a turn costs it, by its weight.
+    cost: u64,
+    /// What its turns have cost.
+    spent: u64,
+}
+
+impl Candidate {
+    /// Whether it is to be chosen rather than another.
+    ///
+    /// One that may have three clients for the other's one is as free with two of them as the other
+    /// with none: else the lighter one would be chosen whenever the heavier one is busy, and get
+    /// more than its share.
+    fn is_better_than(&self, other: &Self) -> bool {
+        let unit = self.cost.max(other.cost);
+        let rank = |one: &Self| {
+            let load = one.outstanding.saturating_mul(one.cost) / unit;
+            (one.is_elsewhere, load, one.spent)
+        };
+        rank(self) < rank(other)
+    }
 }
 
 /// Whether any replica can be read from, however far it is behind.

@@ -24,6 +24,7 @@ use crate::cluster::reads::SharedCatalog;
 use crate::ids::WorkerId;
 use crate::server::reported::NamedValue;
 use crate::session::state::facts::DatabaseFacts;
+use crate::topology::NodeId;
 
 /// What all pools of one database share, over all users and workers.
 #[derive(Debug, Default)]
@@ -74,7 +75,8 @@ pub struct Welcome {
     pub parameters: Vec<NamedValue>,
 }
 
-/// What the failovers of a cluster meant to clients, counted over all workers since the start.
+/// What is counted of a cluster over all workers since the start: what its failovers meant to
+/// clients, and the reads of its nodes.
 #[derive(Debug, Default)]
 pub struct SharedCluster {
     /// How many sessions wait for a server connection of the cluster now, on all workers; compared
@@ -94,9 +96,30 @@ pub struct SharedCluster {
     pub outcome_unknown: AtomicU64,
     /// The writes to each of its databases, by the server's name of it.
     writes: Mutex<HashMap<Box<str>, Arc<DatabaseWrites>>>,
+    /// How many reads each node has served, at the index of its number.
+    reads: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
 impl SharedCluster {
+    /// Returns the counter of a node's reads: statements outside of transactions, and transactions,
+    /// that were sent to it as to a replica. The metric `pgimbal_node_reads_total`.
+    #[must_use]
+    pub fn reads_of(&self, node: NodeId) -> Arc<AtomicU64> {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        if reads.len() <= node.index() {
+            reads.resize_with(node.index() + 1, Arc::default);
+        }
+        Arc::clone(&reads[node.index()])
+    }
+
+    /// Returns how many reads each node has served, at the index of its number; 0 for a node that
+    /// is not in the list.
+    #[must_use]
+    pub fn reads(&self) -> Vec<u64> {
+        let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        reads.iter().map(|counter| counter.load(Relaxed)).collect()
+    }
+
     /// Returns what is shared about the writes to a database, by the server's name of it. It is
     /// kept as long as the cluster.
     #[must_use]

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pgimbal_config::Route;
+
+use crate::cluster::route;
 use crate::core::Core;
 use crate::ids::ServerId;
 use crate::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot};
@@ -99,6 +102,7 @@ fn client(core: &Core, session: &Session, now: Instant) -> ClientSnapshot {
     let name = session.reported().get(b"application_name").unwrap_or_default();
     let pinned: Vec<&str> = session.pin().reasons().collect();
     let server = session.link().server().and_then(|server| core.servers.get(server));
+    let node = server.and_then(|server| core.clusters.of(pool)?.node(server.epoch()?.node));
     ClientSnapshot {
         worker: core.pools.worker().0,
         slot: session.id().slot,
@@ -125,5 +129,11 @@ fn client(core: &Core, session: &Session, now: Instant) -> ClientSnapshot {
         },
         prepared_statements: session.statements().map_or(0, |names| names.len()),
         generation: None,
+        route: match pool.replicas() {
+            [] => Route::Primary,
+            _ => route::route_of(session, pool, &core.tables),
+        }
+        .as_str(),
+        node: node.map(|node| node.name.to_string()).unwrap_or_default(),
     }
 }

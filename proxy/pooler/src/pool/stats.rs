@@ -275,6 +275,12 @@ pub struct ClientSnapshot {
     /// The generation of the rotating password that the client has logged in with, which the driver
     /// fills in. `None` for another password.
     pub generation: Option<u32>,
+    /// Where the session's statements go: `primary`, `replica` or `auto`; `primary` where there are
+    /// no replicas.
+    pub route: &'static str,
+    /// The name of the cluster's node whose server connection the session is linked to; empty if it
+    /// is linked to none, and outside of a cluster.
+    pub node: String,
 }
 
 /// A server connection at one moment, for SHOW SERVERS: one row.

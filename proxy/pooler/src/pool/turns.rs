@@ -1,5 +1,8 @@
 //! A replica's share of the reads: by its weight, and little at first after it has come back.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// How long a replica that has come back gets less than its share: its caches are cold, and what
@@ -18,9 +21,16 @@ pub(crate) struct Turns {
     spent: u64,
     /// When it has come back; `None` if it was never away.
     since: Option<Instant>,
+    /// Counts the turns of the node's pools on all workers.
+    of_node: Arc<AtomicU64>,
 }
 
 impl Turns {
+    /// No turns; those to come count in `of_node` too.
+    pub(crate) fn counted_in(of_node: Arc<AtomicU64>) -> Self {
+        Self { of_node, ..Self::default() }
+    }
+
     /// It has come back: it gets its share slowly.
     pub(crate) const fn start_slowly(&mut self, now: Instant) {
         self.since = Some(now);
@@ -28,7 +38,8 @@ impl Turns {
 
     /// The cost of one turn at this weight, at least 1.
     pub(crate) fn cost(&self, weight: u32, now: Instant) -> u64 {
-        (TURN / (u64::from(weight.max(1)) * self.share(now))).max(1)
+        // Rounded up, so that three turns at a weight of 3 are not cheaper than one at 1.
+        TURN.div_ceil(u64::from(weight.max(1)) * self.share(now))
     }
 
     /// Where it stands among others that have spent `least` at least.
@@ -38,6 +49,7 @@ impl Turns {
 
     /// It has had a turn. Returns where it stood before.
     pub(crate) fn take(&mut self, least: u64, weight: u32, now: Instant) -> u64 {
+        self.of_node.fetch_add(1, Relaxed);
         let before = self.spent(least);
         self.spent = before.saturating_add(self.cost(weight, now));
         before
@@ -59,7 +71,8 @@ mod tests {
     fn shares(weights: [u32; 2], ago: Option<Duration>, turns: usize) -> [usize; 2] {
         let start = Instant::now();
         let now = start + ago.unwrap_or_default();
-        let mut all = [Turns::default(), Turns::default()];
+        let counters = [Arc::<AtomicU64>::default(), Arc::default()];
+        let mut all = counters.clone().map(Turns::counted_in);
         if ago.is_some() {
             all[0].start_slowly(start);
         }
@@ -69,6 +82,7 @@ mod tests {
             least = all[next].take(least, weights[next], now);
             had[next] += 1;
         }
+        assert_eq!(had, counters.map(|counter| counter.load(Relaxed) as usize));
         had
     }
 

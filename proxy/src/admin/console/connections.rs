@@ -29,6 +29,8 @@ pub(super) const CLIENTS: &[Column] = &[
     int("server_pid"),
     int("worker"),
     int("generation"),
+    text("route"),
+    text("node"),
 ];
 
 /// PgBouncer's columns that have a meaning here, then our own.
@@ -78,6 +80,8 @@ pub(super) fn clients(snapshot: &Snapshot) -> Vec<Row> {
             client.server_process_id.into(),
             u32::from(client.worker).into(),
             generation(client.generation),
+            client.route.into(),
+            client.node.as_str().into(),
         ]
     };
     snapshot.clients().map(row).collect()

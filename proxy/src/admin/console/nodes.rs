@@ -23,6 +23,8 @@ pub(super) const NODES: &[Column] = &[
     int("last_probe_ms"),
     text("why"),
     int("fresh_ms"),
+    int("reads"),
+    int("reads_percent"),
 ];
 
 pub(super) const FAILOVERS: &[Column] = &[
@@ -64,6 +66,8 @@ fn node_row(cluster: &ClusterStatus, node: &NodeStatus) -> Row {
         detail.last_probe.map_or(Cell::Null, millis),
         why(cluster, node).into(),
         detail.fresh.map_or(Cell::Null, millis),
+        node.reads.into(),
+        node.reads_percent.map_or(Cell::Null, Cell::from),
     ]
 }
 
@@ -227,7 +231,8 @@ mod tests {
         assert_eq!(quarantined[9], "quarantined");
         assert!(quarantined[11].contains("pg_rewind"), "{quarantined:?}");
         let primary = ["primary", "2", "0/3000100", "-", "-", "7000.2", "primary", "20", "", "-"];
-        assert_eq!(rows[1][3..], primary);
+        assert_eq!(rows[1][3..13], primary);
+        assert_eq!(rows[2][13..], ["60", "100"]);
         assert_eq!(rows[2][3..10], ["replica", "2", "0/3000000", "256", "20", "7000.2", "replica"]);
         assert_eq!(rows[2][11], "the prober's role has no pg_monitor");
         let rows = failovers(&clusters);

@@ -72,6 +72,7 @@ pub(super) const STATS: &[Column] = &[
     int("total_pins_by_question"),
     // The old name of total_reprepares, for this version.
     int("total_parses_put_in"),
+    int("total_replica_xact_count"),
 ];
 
 /// PgBouncer's columns that have a meaning here. Times are in microseconds.
@@ -185,6 +186,7 @@ pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
             total.shape_checks,
             total.pins_by_question,
             total.reprepares,
+            total.replica_transactions,
         ]
     })
 }

@@ -139,6 +139,8 @@ fn told() -> WorkerSnapshot {
         wait: Duration::ZERO,
         prepared_statements: 4,
         generation: Some(3),
+        route: "auto",
+        node: "n2".into(),
     };
     let server = ServerSnapshot {
         worker: 0,

@@ -13,6 +13,7 @@ pub(super) fn record(clusters: &[ClusterStatus]) {
     nodes(clusters);
     lag(clusters);
     staleness(clusters);
+    reads(clusters);
     writable(clusters);
     failovers(clusters);
 }
@@ -90,6 +91,16 @@ fn staleness(clusters: &[ClusterStatus]) {
         if let Some(age) = node.detail.fresh {
             seconds.sample(labels(cluster, node), age.as_secs_f64());
         }
+    }
+}
+
+fn reads(clusters: &[ClusterStatus]) {
+    let total = Counters::described(
+        "pgimbal_node_reads_total",
+        "Statements and transactions that were sent to the node as to a replica.",
+    );
+    for (cluster, node) in listed(clusters) {
+        total.sample(labels(cluster, node), node.reads);
     }
 }
 

@@ -135,6 +135,8 @@ fn client(pinned: &str, seconds: u64) -> ClientSnapshot {
         pinned_for: Duration::from_secs(seconds),
         server_process_id: 1,
         generation: None,
+        route: "primary",
+        node: String::new(),
     }
 }
 
