@@ -59,12 +59,21 @@ fn addresses(config: &Config, found: &mut Findings<'_>) {
             found.add("http_listen", Some(address.to_string()), cause);
         }
     }
-    for (key, some) in
-        [("proxy_protocol", &listen.proxy_protocol), ("read_listen", &listen.read_listen)]
-    {
+    let routed = listen.routed();
+    let proxy_protocol = ("proxy_protocol", &listen.proxy_protocol);
+    let listed = routed.iter().map(|(key, some, _)| (*key, *some)).chain([proxy_protocol]);
+    for (key, some) in listed {
         for address in some.iter().filter(|a| !listen.addresses.contains(a)) {
             let cause = "is not among the addresses of listen";
             found.add(key, Some(address.to_string()), cause);
+        }
+    }
+    for (index, (key, some, _)) in routed.iter().enumerate() {
+        for (other, others, _) in &routed[..index] {
+            for address in some.iter().filter(|a| others.contains(a)) {
+                let cause = format!("is an address of {other} too, and has one route");
+                found.add(key, Some(address.to_string()), cause);
+            }
         }
     }
     match &listen.unix_socket_dir {

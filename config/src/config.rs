@@ -23,7 +23,7 @@ use crate::telemetry::TelemetryConfig;
 use crate::tls::{ClientTls, ServerTls};
 use crate::user::{ServerPassword, SourceConfig, UserConfig};
 use crate::vault::VaultConfig;
-use crate::words::{AuthType, LogFormat};
+use crate::words::{AuthType, LogFormat, Route};
 
 /// The name in `[databases]` and `[users]` whose entry stands for every name that is not listed:
 /// `[databases."*"]`, `[users."*"]`. Either may be missing; then unlisted names are refused, except
@@ -103,6 +103,14 @@ settings! {
         /// Those of `listen` whose clients read on a replica, as with `route = "replica"`, unless
         /// they choose otherwise: the address behind a host name for reads.
         "read_listen" read_listen: Vec<SocketAddr> as NoAddresses = "", restart,
+            try "127.0.0.1:6432";
+        /// Those of `listen` whose clients have `route = "auto"` unless they choose otherwise: what
+        /// only reads goes to a replica.
+        "auto_listen" auto_listen: Vec<SocketAddr> as NoAddresses = "", restart,
+            try "127.0.0.1:6432";
+        /// Those of `listen` whose clients have `route = "primary"` unless they choose otherwise,
+        /// whatever the database and the user say.
+        "primary_listen" primary_listen: Vec<SocketAddr> as NoAddresses = "", restart,
             try "127.0.0.1:6432";
         /// Directory of a Unix socket for clients, PostgreSQL's `.s.PGSQL.` and the port. None.
         "unix_socket_dir" unix_socket_dir: Option<PathBuf> as Maybe<Path> = "", restart,
@@ -190,6 +198,25 @@ settings! {
 /// The least default of `max_login_conn`, in connections: a small `max_client_conn` is no reason to
 /// close a login that is under way.
 const LEAST_LOGIN_CONN: u32 = 256;
+
+impl ListenConfig {
+    /// The options that give addresses a route, each with its addresses.
+    pub(crate) const fn routed(&self) -> [(&'static str, &Vec<SocketAddr>, Route); 3] {
+        [
+            ("read_listen", &self.read_listen, Route::Replica),
+            ("auto_listen", &self.auto_listen, Route::Auto),
+            ("primary_listen", &self.primary_listen, Route::Primary),
+        ]
+    }
+
+    /// The route of the clients of an address, unless they choose otherwise; `None` for that of the
+    /// user or the database.
+    #[must_use]
+    pub fn route_at(&self, address: &SocketAddr) -> Option<Route> {
+        let routed = self.routed().into_iter();
+        routed.filter(|(_, some, _)| some.contains(address)).map(|(_, _, route)| route).next()
+    }
+}
 
 impl ClientConfig {
     /// Limit of connections that have not logged in yet, of all workers together: `max_login_conn`,

@@ -105,8 +105,7 @@ impl Manners {
             true => Spoken::ByLoadBalancer,
             false => Spoken::ByClients,
         };
-        let route = config.read_listen.contains(address).then_some(Route::Replica);
-        Self { spoken, route }
+        Self { spoken, route: config.route_at(address) }
     }
 }
 

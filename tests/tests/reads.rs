@@ -2,8 +2,10 @@
 
 mod consistency;
 mod drivers;
+mod listeners;
 mod placing;
 mod refusals;
+mod seen;
 mod texts;
 mod waiting;
 
@@ -51,13 +53,17 @@ impl Setup {
     }
 
     fn with(replicas: usize, change: impl FnOnce(Config) -> Config) -> Self {
+        Self::with_nodes(replicas, |config, _| change(config))
+    }
+
+    fn with_nodes(replicas: usize, change: impl FnOnce(Config, &Cluster) -> Config) -> Self {
         let cluster = Cluster::start(replicas);
         cluster.nodes[0].run(SCHEMA);
         cluster.settle(0);
         let config = Config::before_cluster(&cluster)
             .set("pool_size", 20)
             .tables("[databases.auto]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"auto\"");
-        let setup = Self { proxy: change(config).start(), cluster };
+        let setup = Self { proxy: change(config, &cluster).start(), cluster };
         for node in &setup.cluster.nodes[1..] {
             eventually("the replicas are known", SOON, || setup.state(&node.name) == "replica");
         }

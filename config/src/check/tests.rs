@@ -44,10 +44,15 @@ fn addresses() {
     refused("listen = []", "listen", "nobody could connect");
     refused("listen = '127.0.0.1:1'\nhttp_listen = '127.0.0.1:1'", "http_listen", "(listen)");
     accepted("listen = ['127.0.0.1:0', '127.0.0.1:0']");
-    for key in ["proxy_protocol", "read_listen"] {
+    for key in ["proxy_protocol", "read_listen", "auto_listen", "primary_listen"] {
         accepted(&format!("listen = ['127.0.0.1:1', '127.0.0.1:2']\n{key} = '127.0.0.1:2'"));
         let elsewhere = format!("listen = '127.0.0.1:1'\n{key} = '127.0.0.1:2'");
         refused(&elsewhere, key, "is not among the addresses of listen");
+    }
+    for (one, other) in [("read_listen", "auto_listen"), ("auto_listen", "primary_listen")] {
+        let both =
+            format!("listen = '127.0.0.1:1'\n{one} = '127.0.0.1:1'\n{other} = '127.0.0.1:1'");
+        refused(&both, other, &format!("is an address of {one} too"));
     }
     accepted("listen = []\nunix_socket_dir = 'DIR/'");
 }

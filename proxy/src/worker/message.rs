@@ -111,8 +111,8 @@ pub enum Message {
 pub struct Accepted {
     /// The socket, not yet registered with any runtime.
     pub socket: Origin,
-    /// The route of its sessions, which they may change: `replica` for a listener of `read_listen`;
-    /// `None` for that of the user or the database.
+    /// The route of its sessions, which they may change: that of its listener (`read_listen` and the
+    /// like); `None` for that of the user or the database.
     pub route: Option<Route>,
     /// Counts the client among the connected ones until this is dropped.
     pub connected: Connected,

@@ -21,6 +21,8 @@ const NEED_RESTART: &[&str] = &[
     "listen",
     "proxy_protocol",
     "read_listen",
+    "auto_listen",
+    "primary_listen",
     "unix_socket_dir",
     "unix_socket_mode",
     "unix_socket_port",
@@ -80,7 +82,7 @@ fn options(config: &Config) -> Vec<(String, String)> {
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<21> {
+fn process(config: &Config) -> Options<23> {
     let (listen, page) = (&config.listen, &config.http.access);
     // Whether there is one is all that may be known of it.
     let hidden = |token: &Option<Secret>| token.as_ref().map_or("", |_| "***").to_owned();
@@ -88,6 +90,8 @@ fn process(config: &Config) -> Options<21> {
         ("listen", list(&listen.addresses)),
         ("proxy_protocol", list(&listen.proxy_protocol)),
         ("read_listen", list(&listen.read_listen)),
+        ("auto_listen", list(&listen.auto_listen)),
+        ("primary_listen", list(&listen.primary_listen)),
         ("unix_socket_dir", path(listen.unix_socket_dir.as_deref())),
         ("unix_socket_mode", format!("{:04o}", listen.unix_socket_mode)),
         ("unix_socket_port", listen.unix_socket_port.to_string()),
