@@ -99,7 +99,7 @@ settings! {
         /// all clients of the pool share; `close`: so too, but when it is lost, its clients are
         /// closed, since notifications may have been lost with it; `pin`: each client keeps a
         /// server connection of its own.
-        "listen_mode" listen_mode: ListenMode as Choice<ListenMode> = "pin", applied,
+        "listen_mode" listen_mode: ListenMode as Choice<ListenMode> = "share", applied,
             try "close";
         /// What becomes of the running query of a client that vanished: `cancel` or `finish`.
         /// Nobody will read its result.

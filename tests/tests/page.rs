@@ -37,6 +37,7 @@ fn cluster(replicas: usize) -> (Cluster, Config) {
         .set("auth_type", "\"scram-sha-256\"")
         // As long as a browser takes on a busy machine.
         .set("query_wait_timeout", "\"10min\"")
+        .set("listen_mode", "\"pin\"")
         .cluster("failover_hold", "\"10min\"")
         .tables(&format!("[users.turning]\npassword_file = {:?}", place.display().to_string()));
     (cluster, config)

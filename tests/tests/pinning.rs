@@ -62,8 +62,14 @@ const SETTINGS: [&str; 6] = [
 
 fn start(max_pinned: u32) -> (Postgres, Pgimbal) {
     let pg = Postgres::start();
-    let proxy = Config::before(&pg).set("pool_size", 2).set("max_pinned", max_pinned).start();
+    let proxy = two(&pg, max_pinned).start();
     (pg, proxy)
+}
+
+/// A pool of two, whose clients keep their server connections while they listen.
+fn two(pg: &Postgres, max_pinned: u32) -> Config {
+    let config = Config::before(pg).set("pool_size", 2).set("max_pinned", max_pinned);
+    config.set("listen_mode", "\"pin\"")
 }
 
 /// The reasons in SHOW CLIENTS, without those of clients that are not pinned.
@@ -194,8 +200,7 @@ fn a_listeners_own_notification_bears_its_own_process_id() {
 #[test]
 fn max_pinned_keeps_part_of_the_pool_free() {
     let pg = Postgres::start();
-    let config = Config::before(&pg).set("pool_size", 2).set("max_pinned", 1);
-    let proxy = config.set("query_wait_timeout", "\"1s\"").start();
+    let proxy = two(&pg, 1).set("query_wait_timeout", "\"1s\"").start();
     let mut first = proxy.client();
     first.ok("listen news");
     let mut second = proxy.client();
@@ -236,8 +241,7 @@ fn a_statement_that_would_pin_waits_for_a_place() {
 #[test]
 fn a_session_pinned_beyond_the_limit_keeps_its_server_when_its_next_text_pins() {
     let pg = Postgres::start();
-    let config = Config::before(&pg).set("pool_size", 2).set("max_pinned", 1);
-    let proxy = config.set("query_wait_timeout", "\"1s\"").start();
+    let proxy = two(&pg, 1).set("query_wait_timeout", "\"1s\"").start();
     let (mut first, mut second, mut other) = (proxy.client(), proxy.client(), proxy.client());
     first.ok("listen news");
     // In a transaction a pin does not wait for a place.

@@ -56,7 +56,7 @@ fn behaviour_52_clients_go_in_the_order_in_which_their_pools_notice_least() {
     let pg = Postgres::start();
     let mut proxy = with_times(&pg, "0s", "6s").set("pool_size", 6).start();
     let (mut idle, mut open, mut pinned) = (proxy.client(), proxy.client(), proxy.client());
-    pinned.ok("listen a_channel");
+    pinned.ok("create temp table mine (x int)");
     open.ok("begin");
     let mut busy = proxy.client();
     std::thread::scope(|scope| {

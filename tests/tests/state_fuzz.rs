@@ -15,7 +15,7 @@
 //! - `PGIMBAL_STATE_KEEP=20` goes on until so many differences are found (otherwise 3),
 //! - `PGIMBAL_STATE_VERIFY=text|calls|always` is pgimbal's option (otherwise by the seed),
 //! - `PGIMBAL_STATE_PREPARED=1` is pgimbal's `max_prepared_statements` (otherwise 4 in every other),
-//! - `PGIMBAL_STATE_LISTEN=share|close|pin` is pgimbal's `listen_mode` (otherwise `pin`),
+//! - `PGIMBAL_STATE_LISTEN=share|close|pin` is pgimbal's `listen_mode` (otherwise `share`),
 //! - `PGIMBAL_STATE_PINS=0` does not mind pins that outlive their state,
 //! - `PGIMBAL_STATE_DIRECT=1` has PostgreSQL on both sides, which checks the fuzzer itself.
 

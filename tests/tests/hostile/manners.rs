@@ -50,7 +50,7 @@ fn what_runs_in_front_of_half_a_message_is_cancelled() {
 fn max_pinned_holds_for_texts_that_are_too_long_to_be_read_first() {
     let pg = Postgres::start();
     let config = Config::before(&pg).set("pool_size", 2).set("max_pinned", 1);
-    let config = config.set("max_statement_bytes", "\"1KiB\"");
+    let config = config.set("max_statement_bytes", "\"1KiB\"").set("listen_mode", "\"pin\"");
     let proxy = config.set("query_wait_timeout", "\"1s\"").start();
     let mut pinned = proxy.client();
     pinned.ok("listen news");

@@ -67,7 +67,7 @@ impl Scene {
             .cluster("failover_hold", "\"10min\"")
             .client_tls(&Certificates::new(), "allow")
             .tables("[databases.app_ro]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"")
-            .tables("[databases.pins]\ncluster = \"c\"\ndbname = \"app\"")
+            .tables("[databases.pins]\ncluster = \"c\"\ndbname = \"app\"\nlisten_mode = \"pin\"")
             .tables(&format!("[users.shop]\npassword_file = \"{}\"", file.display()));
         let deployment = Deployment::start(config);
         let ports: Vec<u16> = deployment.replicas.iter().map(|one| one.http_port).collect();

@@ -143,7 +143,7 @@ fn with_something_of_everything() -> Everything {
     client.ok("do $$ begin end $$");
     assert_eq!(client.query("select 1/0").errors().len(), 1);
     let mut pinned = proxy.client();
-    pinned.ok("listen news");
+    pinned.ok("create temp table mine (x int)");
     let _ = proxy.console("hold c");
     let _ = proxy.console("resume c");
     // Somebody who does not belong to the deployment.

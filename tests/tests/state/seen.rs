@@ -33,7 +33,7 @@ fn shows(comparison: &Comparison, reason: &str, what: &str) {
 
 #[test]
 fn state_seen_each_pin_with_its_reason_and_how_long_it_lasts() {
-    let comparison = Comparison::new();
+    let comparison = Comparison::with("", |config| config.set("listen_mode", "\"pin\""));
     for (reason, made) in [
         ("temporary_table", "CREATE TEMP TABLE t (x int)"),
         ("temporary_table", "DO $$BEGIN EXECUTE 'CREATE TEMP TABLE t (x int)'; END$$"),
@@ -62,7 +62,7 @@ fn state_seen_each_pin_with_its_reason_and_how_long_it_lasts() {
 
 #[test]
 fn state_seen_how_long_a_pin_has_lasted_grows() {
-    let comparison = Comparison::new();
+    let comparison = Comparison::with("", |config| config.set("listen_mode", "\"pin\""));
     let mut client = comparison.proxy.client();
     client.ok("LISTEN a");
     eventually("a second has passed", SOON, || {

@@ -391,6 +391,17 @@ pub(super) const FUZZED: &[Scenario] = &[
          S",
     ),
     scenario(
+        "code that ended a LISTEN of the same text was not noticed",
+        "Q LISTEN news\\x0a; DO $do$BEGIN UNLISTEN news; END$do$
+         Q NOTIFY news, 'last'",
+    ),
+    scenario(
+        "a notification of a text that ends its own LISTEN by code was told",
+        "Q LISTEN news\\x0a; NOTIFY news, '0'\\x0a; DO $do$BEGIN UNLISTEN news; END$do$
+         Q LISTEN news
+         Q NOTIFY news, '1'",
+    ),
+    scenario(
         "a Bind of a statement that SQL had prepared in a longer text was not asked about",
         "Q PREPARE q1 AS SELECT set_config('app.x', 'prepared', false); FETCH ALL FROM c1
          Q SELECT pg_notify('c2', 'y')

@@ -6,8 +6,9 @@ use super::texts::{Group, SENSITIVE, pair};
 
 /// One of them, with texts that depend on settings marked with `mark`.
 pub(super) fn idiom(random: &mut Random, mark: &str) -> Vec<Step> {
-    match random.roll(8) {
+    match random.roll(9) {
         0..3 => block(random),
+        8 => notified(random),
         3 => parsed_under(random, mark),
         4 => read_under(random),
         5 => portals(random),
@@ -58,6 +59,28 @@ fn change(random: &mut Random) -> Vec<u8> {
             format!("SET app.tenant = '{value}'").into_bytes()
         }
     }
+}
+
+/// What is notified on a channel that the client listens to, or listened to a moment ago.
+fn notified(random: &mut Random) -> Vec<Step> {
+    let mut texts = vec![b"LISTEN news".to_vec()];
+    for number in 0..4 + random.roll(8) {
+        texts.push(match random.roll(12) {
+            0..5 => format!("NOTIFY news, '{number}'").into_bytes(),
+            5 => random.pick(&["LISTEN news", "LISTEN c1", "LISTEN \"News\""]).into(),
+            6 => random.pick(&["UNLISTEN news", "UNLISTEN c1", "UNLISTEN *"]).into(),
+            7 | 8 => random.pick(&["BEGIN", "COMMIT", "ROLLBACK"]).into(),
+            9 => random.pick(&["SAVEPOINT a", "ROLLBACK TO a", "RELEASE a", "SELECT 1/0"]).into(),
+            10 => random.pick(&["SELECT pg_notify('c1', 'y')", "NOTIFY \"News\""]).into(),
+            _ => {
+                let does = random.pick(&["LISTEN news", "NOTIFY news", "UNLISTEN news"]);
+                format!("DO $do$BEGIN {does}; END$do$").into_bytes()
+            }
+        });
+    }
+    texts.push(random.pick(&["COMMIT", "COMMIT", "ROLLBACK"]).into());
+    texts.push(b"NOTIFY news, 'last'".to_vec());
+    sent(random, texts)
 }
 
 /// A statement that is parsed under settings of the transaction.

@@ -67,7 +67,7 @@ impl Lane {
             let config = config.set("pool_size", size).set("max_pinned", size);
             let kept = std::env::var("PGIMBAL_STATE_PREPARED").ok().and_then(|n| n.parse().ok());
             let listens = std::env::var("PGIMBAL_STATE_LISTEN").ok();
-            let listens = listens.as_deref().unwrap_or("pin");
+            let listens = listens.as_deref().unwrap_or("share");
             let config = config.set("listen_mode", format!("{listens:?}"));
             let config = match kept.or_else(|| kind.two.then_some(4_u32)) {
                 Some(kept) => config.set("max_prepared_statements", kept),
@@ -202,6 +202,8 @@ impl Lane {
         let is_whole = direct.is_idle() && !direct.has_an_open_segment();
         if is_whole && direct.is_plain() && self.used < USES {
             direct.run(&["set session authorization default", "discard all"].map(Msg::query));
+            // What nobody has compared any more.
+            direct.take_heard(0);
             self.spare = Some((direct, self.used + 1));
         } else {
             direct.leave_and_wait();
@@ -240,11 +242,12 @@ impl Lane {
         let start = Instant::now();
         loop {
             let reason = self.pinned()?;
-            if MAY_STAY_PINNED.iter().any(|(known, _)| *known == reason) {
-                return None;
-            }
             // Statements of SQL's that are there are a reason, and waiting would not end it.
-            if reason == "sql_prepare" && look::has_sql_statements(&mut sides[1]) {
+            let has_reason = |reason: &str| {
+                MAY_STAY_PINNED.iter().any(|(known, _)| *known == reason)
+                    || reason == "sql_prepare" && look::has_sql_statements(&mut sides[1])
+            };
+            if reason.split(", ").all(has_reason) {
                 return None;
             }
             if start.elapsed() > PIN[usize::from(self.hurry)] {

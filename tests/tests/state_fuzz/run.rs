@@ -51,11 +51,13 @@ struct Run<'a> {
     lane: &'a mut Lane,
     script: &'a Script,
     at: String,
+    /// What was sent since notifications were compared.
+    unheard: Vec<Msg>,
 }
 
 /// Runs `script` once.
 pub(super) fn run(lane: &mut Lane, script: &Script) -> Option<Difference> {
-    let mut run = Run { lane, script, at: "login".to_owned() };
+    let mut run = Run { lane, script, at: "login".to_owned(), unheard: Vec::new() };
     let outcome = run.whole();
     lane.holder = None;
     match outcome {
@@ -109,6 +111,7 @@ impl Run<'_> {
             match step {
                 Step::Send(messages) => {
                     sides.iter_mut().for_each(|side| side.send(messages));
+                    self.unheard.extend(messages.iter().cloned());
                     if messages.last().is_some_and(Msg::asks) {
                         self.answers(sides)?;
                     }
@@ -131,7 +134,22 @@ impl Run<'_> {
         }
         self.compare(About::Reply, &told)?;
         let parameters = [&sides[0], &sides[1]].map(parameters);
-        self.compare(About::Reply, &parameters)
+        self.compare(About::Reply, &parameters)?;
+        self.heard(sides)
+    }
+
+    /// Compares what was notified. Between the transactions of the client that is all; a session
+    /// that has ended hears nothing more.
+    fn heard(&mut self, [pooled, direct]: &mut [Side; 2]) -> Outcome {
+        if !pooled.is_idle() || !direct.is_idle() {
+            return Ok(());
+        }
+        let messages = std::mem::take(&mut self.unheard);
+        if direct.heard() > pooled.heard() && may_unlisten_too_early(&messages) {
+            return Err(End::Excused);
+        }
+        let told = [pooled.take_heard(direct.heard()), direct.take_heard(0)];
+        self.compare(About::Reply, &told)
     }
 
     fn own(&mut self, sides: &mut [Side; 2]) -> Outcome {
@@ -141,6 +159,7 @@ impl Run<'_> {
         sides.iter_mut().for_each(|side| side.send(&messages));
         let told = sides.each_mut().map(|side| look::without_plans(side.answers()));
         self.compare(About::Own, &told)?;
+        self.heard(sides)?;
         if checks_pins
             && look::shows_nothing_that_pins(&told[1])
             && let Some(reason) = self.lane.stays_pinned(sides)
@@ -167,9 +186,10 @@ impl Run<'_> {
         let baseline = self.lane.baseline.clone();
         let mark = self.script.mark();
         let messages = look::other((!resident).then_some(mark.as_str()), &baseline.seeded);
+        let ask = |side: &mut Side| [side.run(&messages), side.take_heard(0)].concat();
         let (told, expected) = match self.lane.resident.as_mut().filter(|_| resident) {
-            Some(side) => (side.run(&messages), baseline.resident),
-            None => (self.newcomer()?.run(&messages), baseline.newcomer),
+            Some(side) => (ask(side), baseline.resident),
+            None => (ask(&mut self.newcomer()?), baseline.newcomer),
         };
         self.compare(About::Other, &[told, expected])
     }
@@ -258,6 +278,13 @@ impl Run<'_> {
         );
         End::Differs(Difference { about, text })
     }
+}
+
+/// Whether one of these messages, sent without a wait for the answer to another, may end a LISTEN
+/// before what the other has notified has come.
+fn may_unlisten_too_early(messages: &[Msg]) -> bool {
+    let says = |word: &str| messages.iter().any(|message| message.line().contains(word));
+    messages.len() > 1 && (says("UNLISTEN") || says("DISCARD"))
 }
 
 /// Ends the segment and the transaction.

@@ -82,7 +82,8 @@ impl Msg {
         matches!(self, Self::Query(_) | Self::Flush | Self::Sync)
     }
 
-    fn line(&self) -> String {
+    /// It as a line of a script's text.
+    pub(super) fn line(&self) -> String {
         match self {
             Self::Query(sql) => format!("Q {}", shown(sql)),
             Self::Parse { name, sql, types } => {

@@ -28,6 +28,8 @@ pub(super) struct Side {
     expected: Vec<Expected>,
     skipping: bool,
     is_open: bool,
+    /// Notifications that nobody has taken yet.
+    heard: Vec<String>,
     /// The transaction status of the last ReadyForQuery.
     pub(super) status: char,
     /// The last ParameterStatus of each name.
@@ -55,9 +57,10 @@ impl Side {
             start: 0,
             expected: Vec::new(),
             skipping: false,
+            is_open: false,
+            heard: Vec::new(),
             status: 'I',
             parameters,
-            is_open: false,
             plain: login.parameters.len() == 2,
         })
     }
@@ -97,28 +100,42 @@ impl Side {
     /// Everything that is expected, and a word on what did not come.
     pub(super) fn answers(&mut self) -> Vec<String> {
         let mut told = Vec::new();
-        let mut asynchronous = Vec::new();
         for expected in std::mem::take(&mut self.expected) {
             if self.skipping && expected != Expected::Sync {
                 continue;
             }
-            if let Err(end) = self.answer(expected, &mut told, &mut asynchronous) {
+            if let Err(end) = self.answer(expected, &mut told) {
                 told.push(end);
                 self.status = '?';
                 break;
             }
         }
-        asynchronous.sort();
-        told.extend(asynchronous);
         told
     }
 
-    fn answer(
-        &mut self,
-        expected: Expected,
-        told: &mut Vec<String>,
-        asynchronous: &mut Vec<String>,
-    ) -> Result<(), String> {
+    /// Takes the notifications that have come, which are to be `count` at least: the connection
+    /// that pgimbal's clients share tells of them a little later than PostgreSQL does. In order,
+    /// since those of two connections may come in any. To be called when nothing else is expected.
+    pub(super) fn take_heard(&mut self, count: usize) -> Vec<String> {
+        while self.heard.len() < count {
+            match self.message() {
+                Ok(message) => self.heard.extend(shown(&message)),
+                Err(end) => {
+                    self.heard.push(end);
+                    break;
+                }
+            }
+        }
+        self.heard.sort();
+        std::mem::take(&mut self.heard)
+    }
+
+    /// How many notifications have come.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.len()
+    }
+
+    fn answer(&mut self, expected: Expected, told: &mut Vec<String>) -> Result<(), String> {
         if expected == Expected::Sync {
             self.skipping = false;
         }
@@ -132,7 +149,7 @@ impl Side {
                     continue;
                 }
                 b'A' => {
-                    asynchronous.extend(shown(&message));
+                    self.heard.extend(shown(&message));
                     continue;
                 }
                 b'Z' => self.status = message.status(),

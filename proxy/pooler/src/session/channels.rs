@@ -34,6 +34,8 @@ pub(crate) struct Channels(Option<Box<Listening>>);
 struct Listening {
     /// Those whose LISTEN has been committed: their notifications are the client's.
     held: Vec<Channel>,
+    /// Those of them whose LISTEN was committed on the server connection that the session has.
+    held_here: Vec<Channel>,
     /// Those of a message that was not sent yet; the shared connection listens to them.
     granted: Vec<Channel>,
     /// Those of messages that were sent, whose transaction has not ended.
@@ -205,6 +207,9 @@ impl Channels {
     pub(crate) fn set_here(&mut self, here: Here) {
         if let Some(listening) = self.0.as_deref_mut() {
             listening.here = here;
+            if here == Here::No {
+                listening.held_here.clear();
+            }
         }
     }
 
@@ -262,10 +267,9 @@ impl Channels {
         listening.savepoints.clear();
         for change in std::mem::take(&mut listening.changes) {
             match change {
-                Change::Listen(channel) if listening.hears(&channel) => {}
-                Change::Listen(channel) => listening.held.push(channel),
-                Change::Unlisten(name) => listening.held.retain(|held| **held != *name),
-                Change::UnlistenAll => listening.held.clear(),
+                Change::Listen(channel) => listening.hold(channel),
+                Change::Unlisten(name) => listening.drop_held(|held| **held == *name),
+                Change::UnlistenAll => listening.drop_held(|_| true),
             }
         }
     }
@@ -279,14 +283,19 @@ impl Channels {
     }
 
     /// Takes in what the session's server connection listens to, in names of the database's
-    /// encoding. That connection listens to all of [`Self::held`], unless the client has ended some
-    /// of it, if it was brought there ([`Here::Yes`]). Returns whether the shared connection
-    /// carries all that was shown.
+    /// encoding. That connection listens to what the client has begun to listen to there, and to
+    /// all of [`Self::held`] if it was brought there ([`Here::Yes`]), unless code has ended some of
+    /// it. Returns whether the shared connection carries all that was shown.
     pub(crate) fn shown(&mut self, names: &[Box<[u8]>]) -> bool {
         let Some(listening) = self.0.as_deref_mut() else { return names.is_empty() };
-        if listening.here == Here::Yes {
-            listening.held.retain(|held| names.iter().any(|name| **name == **held));
-        }
+        let is_shown = |held: &Channel| names.iter().any(|name| **name == **held);
+        let expected = match listening.here {
+            Here::Yes => &listening.held,
+            Here::No | Here::Perhaps => &listening.held_here,
+        };
+        let ended: Vec<Channel> =
+            expected.iter().filter(|held| !is_shown(held)).map(Rc::clone).collect();
+        listening.drop_held(|held| ended.contains(held));
         names.iter().all(|name| listening.held.iter().any(|held| **held == **name))
     }
 
@@ -378,6 +387,22 @@ impl Listening {
     fn hears(&self, channel: &Channel) -> bool {
         // Mostly the name is the same one in memory.
         self.held.iter().any(|held| Rc::ptr_eq(held, channel) || held == channel)
+    }
+
+    /// A LISTEN was committed.
+    fn hold(&mut self, channel: Channel) {
+        if !self.held_here.contains(&channel) {
+            self.held_here.push(Rc::clone(&channel));
+        }
+        if !self.hears(&channel) {
+            self.held.push(channel);
+        }
+    }
+
+    /// The client does not listen to these any more.
+    fn drop_held(&mut self, is_ended: impl Fn(&Channel) -> bool) {
+        self.held.retain(|held| !is_ended(held));
+        self.held_here.retain(|held| !is_ended(held));
     }
 
     fn needs(&self, channel: &Channel) -> bool {
@@ -531,6 +556,8 @@ mod tests {
         let mut channels = asked(&["a", "b"]);
         assert_eq!(channels.listen(b"a").and(channels.listen(b"b")), Ok(()));
         channels.commit();
+        // Its server connection is another one from now on.
+        channels.set_here(Here::No);
         let names = |names: &[&str]| names.iter().map(|name| name.as_bytes().into()).collect();
         let shown: Vec<Box<[u8]>> = names(&["b"]);
         assert!(channels.shown(&shown));
@@ -540,5 +567,18 @@ mod tests {
         assert_eq!(held(&channels), ["b"]);
         let other: Vec<Box<[u8]>> = names(&["b", "c"]);
         assert!(!channels.shown(&other), "nobody else carries c");
+    }
+
+    #[test]
+    fn what_the_server_shows_ends_what_was_listened_to_there() {
+        let mut channels = asked(&["a", "b"]);
+        assert_eq!(channels.listen(b"a"), Ok(()));
+        channels.commit();
+        channels.set_here(Here::No);
+        assert_eq!(channels.listen(b"b"), Ok(()));
+        channels.commit();
+        assert_eq!(held(&channels), ["a", "b"]);
+        assert!(channels.shown(&[]));
+        assert_eq!(held(&channels), ["a"], "of which this server connection knows nothing");
     }
 }

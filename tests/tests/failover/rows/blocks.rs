@@ -184,9 +184,9 @@ pub(super) const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "pinned by LISTEN",
+        name: "pinned by LISTEN in code",
         enter: |client| {
-            client.ok("listen mine");
+            client.ok("do $$begin execute 'listen mine'; end$$");
         },
         sees: ended,
         survives: false,

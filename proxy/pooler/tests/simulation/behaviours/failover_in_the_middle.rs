@@ -345,7 +345,7 @@ fn failover_of_several_statements_in_a_transaction_the_first_is_told_of_the_loss
 fn failover_a_pinned_client_is_closed_because_its_state_is_lost() {
     let mut world = cluster_world(1);
     world.join(0);
-    world.say(0, &m::query("listen a"));
+    world.say(0, &m::query("create temp table t1"));
     world.clients[0].disturb();
     assert!(world.server_of(0).is_some(), "it is pinned");
     dies(&mut world);

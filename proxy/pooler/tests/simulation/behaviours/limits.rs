@@ -90,7 +90,7 @@ fn a_pin_beyond_the_limit_is_refused_when_no_place_became_free() {
     for bytes in [
         m::query("create temp table t2"),
         prepare_and_run("", "create temp table t2", ""),
-        prepare_and_run("s1", "listen c1", ""),
+        prepare_and_run("s1", "create temp table t3", ""),
     ] {
         assert!(world.say(1, &bytes).is_empty());
         world.pass(limit - Duration::from_millis(1));
@@ -139,7 +139,7 @@ fn a_pin_that_is_found_in_a_transaction_may_pass_the_limit() {
 fn a_statement_that_is_only_prepared_takes_no_place() {
     let mut world = World::scripted(pool(2));
     world.join(0);
-    world.say(0, &segment(&[m::parse("s1", "listen c1"), m::describe(b'S', "s1")]));
+    world.say(0, &segment(&[m::parse("s1", "create temp table t1"), m::describe(b'S', "s1")]));
     assert!(world.server_of(0).is_none());
     assert_eq!(world.shared.pinned_count(), 0);
 }
