@@ -1,5 +1,8 @@
 //! LISTEN over a connection that the clients of a pool share (`listen_mode`): statement 33.
 
+pub(crate) mod crowd;
+mod many;
+
 use std::process::Command;
 use std::time::Duration;
 
