@@ -333,6 +333,38 @@ fn a_full_database_pins_instead() {
 }
 
 #[test]
+fn show_listeners_lists_channels_with_what_waits_for_their_clients() {
+    let (pg, proxy) = start_with(|config| config.set("workers", 1));
+    let mut clients = [proxy.client(), proxy.client(), proxy.client()];
+    for client in &mut clients {
+        client.ok("listen news");
+    }
+    clients[0].ok("listen \"Other\"");
+    clients[1].ok("begin");
+    for _ in 0..3 {
+        pg.run("notify news, 'heard'");
+        for number in [0, 2] {
+            assert_eq!(heard(&mut clients[number]), news("heard"));
+        }
+    }
+    let rows = proxy.console("show listeners");
+    let cells = |row: &Vec<(String, String)>| row.iter().map(|(_, value)| value.clone()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    let pid = column(&proxy, "show servers", "remote_pid");
+    // A message has 5 bytes, the process id, the channel and the payload, each with a zero.
+    let waits = (3 * (5 + 4 + 5 + 6)).to_string();
+    let row = |channel, clients, notifications, waits: &str| {
+        ["app", "app", channel, clients, "listening", notifications, waits].map(str::to_owned)
+    };
+    assert_eq!(rows[0][..7], row("Other", "1", "0", "0"));
+    assert_eq!(rows[1][..7], row("news", "3", "3", &waits));
+    assert!(rows.len() == 2 && pid.contains(&rows[0][7]) && rows[0][8] == "0", "{rows:?}");
+    clients[1].ok("commit");
+    (0..3).for_each(|_| assert_eq!(heard(&mut clients[1]), news("heard")));
+    assert!(column(&proxy, "show listeners", "queued_bytes").iter().all(|bytes| bytes == "0"));
+}
+
+#[test]
 fn listening_and_unlistening_at_once_loses_nothing() {
     let (pg, proxy) = start();
     let mut steady = proxy.client();

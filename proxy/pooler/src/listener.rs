@@ -57,6 +57,20 @@ pub(crate) struct Listener {
 struct Entry {
     sessions: Vec<SessionId>,
     on_server: OnServer,
+    /// How many notifications of it have come.
+    notifications: u64,
+}
+
+/// A channel that sessions listen to, as people see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChannelView<'a> {
+    pub(crate) name: &'a Channel,
+    /// The sessions that listen to it or wait for it.
+    pub(crate) sessions: &'a [SessionId],
+    /// Whether the connection listens to it.
+    pub(crate) is_on_server: bool,
+    /// How many notifications of it have come since somebody listens to it.
+    pub(crate) notifications: u64,
 }
 
 /// Whether the connection listens to a channel.
@@ -217,9 +231,11 @@ impl Listener {
         refused.into_iter().map(|request| (request.session, request.channels)).collect()
     }
 
-    /// The sessions that listen to `name`, and the name as they share it.
-    fn listeners_of(&self, name: &[u8]) -> Option<(&Channel, &[SessionId])> {
-        let (channel, entry) = self.channels.get_key_value(name)?;
+    /// A notification of `name` has come. Returns the sessions that listen to it, and the name as
+    /// they share it.
+    fn note_notification(&mut self, name: &[u8]) -> Option<(&Channel, &[SessionId])> {
+        let (channel, entry) = self.channels.get_key_value_mut(name)?;
+        entry.notifications += 1;
         Some((channel, &entry.sessions))
     }
 
@@ -228,10 +244,15 @@ impl Listener {
         self.channels.values().flat_map(|entry| entry.sessions.iter().copied())
     }
 
-    /// Each channel with how many sessions listen to it, or wait for it, in no order.
-    pub(crate) fn channels(&self) -> impl Iterator<Item = (&Channel, usize)> {
+    /// Each channel to which sessions listen, or for which they wait, in no order.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = ChannelView<'_>> {
         let used = self.channels.iter().filter(|(_, entry)| !entry.sessions.is_empty());
-        used.map(|(channel, entry)| (channel, entry.sessions.len()))
+        used.map(|(name, entry)| ChannelView {
+            name,
+            sessions: &entry.sessions,
+            is_on_server: entry.on_server == OnServer::Yes,
+            notifications: entry.notifications,
+        })
     }
 
     /// The connection, if it is open or being opened.

@@ -19,7 +19,9 @@ use crate::plan::{Plan, Processed};
 use crate::pool::budget::ConnectionBudget;
 use crate::pool::checkout::{self, Checkout};
 use crate::pool::shared::SharedPool;
-use crate::pool::stats::{ClientSnapshot, PoolSnapshot, PoolStats, ServerSnapshot};
+use crate::pool::stats::{
+    ClientSnapshot, ListenerSnapshot, PoolSnapshot, PoolStats, ServerSnapshot,
+};
 use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers, yielding};
 use crate::recovery::{DisconnectOutcome, refused};
 use crate::sample::Sample;
@@ -696,6 +698,13 @@ impl Pooler {
     #[must_use]
     pub fn server_snapshots(&self, now: Instant) -> Vec<(ServerId, ServerSnapshot)> {
         snapshot::servers(&self.core, now)
+    }
+
+    /// Returns the channels that clients of this worker listen to over connections that they share,
+    /// in no given order, for SHOW LISTENERS.
+    #[must_use]
+    pub fn listener_snapshots(&self) -> Vec<ListenerSnapshot> {
+        snapshot::listeners(&self.core)
     }
 
     /// The state itself, for what a test cannot bring about from outside.

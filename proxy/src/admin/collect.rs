@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot};
+use pgimbal_pooler::pool::stats::{
+    ClientSnapshot, ListenerSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -32,7 +34,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 pub enum Detail {
     /// Pools and their counters only.
     Totals,
-    /// Pools, and every client and server connection.
+    /// Pools, every client and server connection, and every channel that is listened to.
     Everything,
 }
 
@@ -270,6 +272,12 @@ impl Snapshot {
     /// Iterates over all server connections; empty unless the snapshot has [`Detail::Everything`].
     pub fn servers(&self) -> impl Iterator<Item = &ServerSnapshot> {
         self.workers.iter().flat_map(|worker| &worker.servers)
+    }
+
+    /// Iterates over all channels that clients listen to, for each worker; empty unless the snapshot
+    /// has [`Detail::Everything`].
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerSnapshot> {
+        self.workers.iter().flat_map(|worker| &worker.listeners)
     }
 
     /// Number of the workers' tasks that ended in a panic.

@@ -8,7 +8,7 @@ use super::state::State;
 use crate::admin::collect::{Detail, SnapshotRequest};
 
 /// Answers a request for a snapshot: pools and counters, and with [`Detail::Everything`] also each
-/// client and server connection. A reply that nobody waits for any more is dropped.
+/// client, server connection and channel. A reply that nobody waits for any more is dropped.
 pub(super) fn answer(state: &mut State, request: SnapshotRequest) {
     let now = Instant::now();
     let mut snapshot = WorkerSnapshot {
@@ -33,6 +33,7 @@ pub(super) fn answer(state: &mut State, request: SnapshotRequest) {
             server
         });
         snapshot.servers = servers.collect();
+        snapshot.listeners = state.pooler.listener_snapshots();
     }
     // Whoever asked may have gone.
     let _ = request.reply.send(snapshot);

@@ -173,6 +173,7 @@ fn shows(busy: &Busy, command: &str) {
     }
     let promised: &[&str] = match command {
         "SHOW CLIENTS" => &["pinned", "pinned_seconds", "server_pid", "worker", "generation"],
+        "SHOW LISTENERS" => &["channel", "clients", "state", "queued_bytes", "server_pid"],
         "SHOW POOLS" => &["cl_waiting", "sv_active", "maxwait"],
         "SHOW NODES" => &["role", "timeline", "state", "why"],
         _ => &[],

@@ -313,7 +313,8 @@ fn take_over(core: &mut Core, pool: PoolId, now: Instant) {
 fn deliver(core: &mut Core, pool: PoolId, name: &[u8], message: &[u8]) {
     let Core { pools, sessions, actions, .. } = &mut *core;
     let pool = &mut pools[pool];
-    let Some((channel, listening)) = pool.listener().and_then(|it| it.listeners_of(name)) else {
+    let listener = pool.listener_mut();
+    let Some((channel, listening)) = listener.and_then(|it| it.note_notification(name)) else {
         return;
     };
     let message: Rc<[u8]> = message.into();

@@ -7,7 +7,7 @@ use pgimbal_config::Route;
 use crate::cluster::route;
 use crate::core::Core;
 use crate::ids::ServerId;
-use crate::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot};
+use crate::pool::stats::{ClientSnapshot, ListenerSnapshot, PoolSnapshot, ServerSnapshot};
 use crate::server::ServerState;
 use crate::session::{Link, Session};
 
@@ -95,6 +95,30 @@ pub(crate) fn servers(core: &Core, now: Instant) -> Vec<(ServerId, ServerSnapsho
             (server.id(), snapshot)
         })
         .collect()
+}
+
+/// Every channel that clients of this worker listen to over connections that they share.
+pub(crate) fn listeners(core: &Core) -> Vec<ListenerSnapshot> {
+    let mut found = Vec::new();
+    for pool in core.pools.all() {
+        let Some(listener) = pool.listener() else { continue };
+        let server = listener.server().and_then(|server| core.servers.get(server));
+        for channel in listener.channels() {
+            let sessions = channel.sessions.iter().filter_map(|id| core.sessions.get(*id));
+            found.push(ListenerSnapshot {
+                worker: core.pools.worker().0,
+                database: pool.key().database.to_string(),
+                user: pool.key().user.to_string(),
+                channel: String::from_utf8_lossy(channel.name).into_owned(),
+                clients: channel.sessions.len(),
+                state: if channel.is_on_server { "listening" } else { "waiting" },
+                notifications: channel.notifications,
+                queued_bytes: sessions.map(|it| it.channels().queued_bytes(channel.name)).sum(),
+                process_id: server.map_or(0, |server| server.backend_key().process_id),
+            });
+        }
+    }
+    found
 }
 
 fn client(core: &Core, session: &Session, now: Instant) -> ClientSnapshot {

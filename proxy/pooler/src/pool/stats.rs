@@ -313,6 +313,30 @@ pub struct ServerSnapshot {
     pub generation: Option<u32>,
 }
 
+/// A channel that clients of one worker listen to over a connection that they share, for SHOW
+/// LISTENERS: one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSnapshot {
+    /// The number of the worker, from 0.
+    pub worker: u16,
+    /// The database of the clients' pool, as they say it.
+    pub database: String,
+    /// The user of the clients' pool, as they say it.
+    pub user: String,
+    /// The name of the channel; what is no UTF-8 in it is replaced.
+    pub channel: String,
+    /// How many clients listen to it, or wait until the connection does.
+    pub clients: usize,
+    /// `listening`, or `waiting` while the connection does not listen to it yet.
+    pub state: &'static str,
+    /// How many notifications of it have come since somebody listens to it.
+    pub notifications: u64,
+    /// How many bytes of its notifications wait for clients, each counted for each client.
+    pub queued_bytes: usize,
+    /// The process id of the connection's server process; 0 while there is none.
+    pub process_id: u32,
+}
+
 /// The state and counters of one worker, as it answers the console and the metrics.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerSnapshot {
@@ -325,6 +349,8 @@ pub struct WorkerSnapshot {
     pub clients: Vec<ClientSnapshot>,
     /// The worker's server connections; empty unless they were asked for.
     pub servers: Vec<ServerSnapshot>,
+    /// The channels that the worker's clients listen to; empty unless they were asked for.
+    pub listeners: Vec<ListenerSnapshot>,
     /// How many tasks of clients on this worker have ended in a panic since the start. The metric
     /// `pgimbal_panics_total`.
     pub panics: u64,

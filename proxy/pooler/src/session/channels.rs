@@ -352,6 +352,13 @@ impl Channels {
         Ok(offered)
     }
 
+    /// How many bytes of notifications of a channel wait for the client.
+    pub(crate) fn queued_bytes(&self, channel: &Channel) -> usize {
+        let queue = self.0.as_deref().map(|listening| &listening.queue);
+        let waiting = queue.into_iter().flatten().filter(|next| next.channel == *channel);
+        waiting.map(|next| next.message.len()).sum()
+    }
+
     /// Whether notifications wait.
     #[inline]
     pub(crate) fn has_notifications(&self) -> bool {
@@ -525,6 +532,7 @@ mod tests {
         assert_eq!(channels.offer(&channel("a"), &message("1")), Ok(Offered::First));
         assert_eq!(channels.offer(&channel("a"), &message("2")), Ok(Offered::Behind));
         assert_eq!(channels.offer(&channel("b"), &message("x")), Ok(Offered::NotHeard));
+        assert_eq!([&"a", &"b"].map(|name| channels.queued_bytes(&channel(name))), [2, 0]);
         assert_eq!(channels.listen(b"a"), Ok(()));
         channels.commit();
         channels.on_transaction_end();

@@ -1,10 +1,10 @@
-//! SHOW CLIENTS and SHOW SERVERS.
+//! SHOW CLIENTS, SHOW SERVERS and SHOW LISTENERS.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pgimbal_pooler::pool::stats::ServerSnapshot;
+use pgimbal_pooler::pool::stats::{ListenerSnapshot, ServerSnapshot};
 
 use super::answer::{Cell, Column, Row, int, text};
 use crate::admin::collect::Snapshot;
@@ -48,6 +48,19 @@ pub(super) const SERVERS: &[Column] = &[
     int("prepared_statements"),
     int("worker"),
     int("generation"),
+];
+
+/// The columns of SHOW LISTENERS, which PgBouncer has not.
+pub(super) const LISTENERS: &[Column] = &[
+    text("database"),
+    text("user"),
+    text("channel"),
+    int("clients"),
+    text("state"),
+    int("notifications"),
+    int("queued_bytes"),
+    int("server_pid"),
+    int("worker"),
 ];
 
 /// The rows of SHOW CLIENTS.
@@ -110,6 +123,26 @@ pub(super) fn servers(snapshot: &Snapshot) -> Vec<Row> {
         ]
     };
     snapshot.servers().map(row).collect()
+}
+
+/// The rows of SHOW LISTENERS, sorted by database, user, channel and worker.
+pub(super) fn listeners(snapshot: &Snapshot) -> Vec<Row> {
+    let mut listeners: Vec<&ListenerSnapshot> = snapshot.listeners().collect();
+    listeners.sort_by_key(|it| (&it.database, &it.user, &it.channel, it.worker));
+    let row = |listener: &ListenerSnapshot| -> Row {
+        vec![
+            listener.database.as_str().into(),
+            listener.user.as_str().into(),
+            listener.channel.as_str().into(),
+            listener.clients.into(),
+            listener.state.into(),
+            listener.notifications.into(),
+            listener.queued_bytes.into(),
+            listener.process_id.into(),
+            u32::from(listener.worker).into(),
+        ]
+    };
+    listeners.into_iter().map(row).collect()
 }
 
 /// Numbered as in SHOW CREDENTIALS.

@@ -47,6 +47,7 @@ impl Show {
             Self::Failovers => nodes::FAILOVERS,
             Self::Help => HELP_COLUMNS,
             Self::Latencies => stats::LATENCIES,
+            Self::Listeners => connections::LISTENERS,
             Self::Lists => LISTS,
             Self::Nodes => nodes::NODES,
             Self::Peers => peers::PEERS,
@@ -63,7 +64,7 @@ impl Show {
 
     const fn detail(self) -> Detail {
         match self {
-            Self::Clients | Self::Servers => Detail::Everything,
+            Self::Clients | Self::Listeners | Self::Servers => Detail::Everything,
             _ => Detail::Totals,
         }
     }
@@ -108,6 +109,7 @@ impl Console {
             Show::Clients => connections::clients(&snapshot),
             Show::Databases => databases(&snapshot, &config),
             Show::Latencies => stats::latencies(&snapshot),
+            Show::Listeners => connections::listeners(&snapshot),
             Show::Lists => lists(&snapshot, &config),
             Show::Pools => stats::pools(&snapshot),
             Show::Questions => stats::questions(&snapshot),

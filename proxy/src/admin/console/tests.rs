@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::process::{Command as Program, Output};
 use std::time::{Duration, SystemTime};
 
-use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot};
+use pgimbal_pooler::pool::stats::{
+    ClientSnapshot, ListenerSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot,
+};
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -97,6 +99,7 @@ fn worker() -> mpsc::UnboundedSender<SnapshotRequest> {
             if request.detail == Detail::Totals {
                 told.clients.clear();
                 told.servers.clear();
+                told.listeners.clear();
             }
             request.reply.send(told).unwrap();
         }
@@ -159,7 +162,22 @@ fn told() -> WorkerSnapshot {
         pools: vec![pool],
         clients: vec![client],
         servers: vec![server],
+        listeners: vec![listener()],
         ..Default::default()
+    }
+}
+
+fn listener() -> ListenerSnapshot {
+    ListenerSnapshot {
+        worker: 0,
+        database: "shop".into(),
+        user: "app".into(),
+        channel: "news".into(),
+        clients: 3,
+        state: "listening",
+        notifications: 70,
+        queued_bytes: 25,
+        process_id: 98,
     }
 }
 
@@ -198,6 +216,7 @@ async fn every_table_has_as_many_values_as_columns_in_both_protocols() {
         "DATABASES",
         "HELP",
         "LATENCIES",
+        "LISTENERS",
         "LISTS",
         "POOLS",
         "QUESTIONS",
