@@ -1,6 +1,7 @@
 //! LISTEN over a connection that the clients of a pool share (`listen_mode`): statement 33.
 
 pub(crate) mod crowd;
+mod drivers;
 mod many;
 
 use std::process::Command;

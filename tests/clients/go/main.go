@@ -74,6 +74,10 @@ func main() {
 		readOwnWrites()
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "listening" {
+		listen()
+		return
+	}
 	clients := must(strconv.Atoi(os.Getenv("BUSY_CLIENTS")))
 	pause := time.Duration(must(strconv.ParseFloat(os.Getenv("BUSY_PAUSE"), 64)) * float64(time.Second))
 	config := must(pgxpool.ParseConfig(fmt.Sprintf(
