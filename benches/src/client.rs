@@ -185,6 +185,25 @@ impl Client {
         }
     }
 
+    /// Reads messages up to the next notification, and returns its payload.
+    ///
+    /// # Errors
+    /// On the server's ErrorResponse, or when the connection ends.
+    pub fn notification(&mut self) -> Result<String> {
+        let mut body = Vec::new();
+        loop {
+            match self.message(&mut body)? {
+                b'A' => {
+                    let mut texts = body[4..].split(|byte| *byte == 0).skip(1);
+                    let payload = texts.next().unwrap_or_default();
+                    return Ok(String::from_utf8_lossy(payload).into_owned());
+                }
+                b'E' => return Err(refusal(b'E', &body)),
+                _ => {}
+            }
+        }
+    }
+
     /// Prepares `text` as the named statement `name` (Parse, Sync), and waits for the answer.
     ///
     /// # Errors

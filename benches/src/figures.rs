@@ -2,6 +2,7 @@
 //! they take, each against its bound.
 
 pub mod failover;
+pub mod listen;
 pub mod logins;
 pub mod overhead;
 pub mod relay;
@@ -58,6 +59,17 @@ impl Figure {
             bound: format!("{bound} {unit}"),
             measured: format!("{value:.2} {unit}"),
             holds: value <= bound,
+        }
+    }
+
+    /// A figure of a number with this unit that must be at least `bound`.
+    #[must_use]
+    pub fn at_least(what: &str, unit: &str, bound: f64, value: f64) -> Self {
+        Self {
+            what: what.to_owned(),
+            bound: format!("at least {bound} {unit}"),
+            measured: format!("{value:.0} {unit}"),
+            holds: value >= bound,
         }
     }
 

@@ -1,6 +1,8 @@
 //! `BENCH=figures make bench`: what rotation and failover cost and how long they take.
 
-use pgimbal_benches::figures::{Figure, failover, logins, overhead, roles, rotation, table};
+use pgimbal_benches::figures::{
+    Figure, failover, listen, logins, overhead, roles, rotation, table,
+};
 use pgimbal_benches::settings::OPEN_FILES;
 use pgimbal_benches::{Error, open_files, postgres};
 use std::env;
@@ -9,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// The groups of figures, which `BENCH_SCENARIOS` picks.
-const GROUPS: [&str; 5] = ["rotation", "roles", "logins", "failover", "overhead"];
+const GROUPS: [&str; 6] = ["rotation", "roles", "logins", "failover", "listen", "overhead"];
 
 fn main() -> ExitCode {
     if figures() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -33,6 +35,7 @@ fn figures() -> bool {
             "roles" => Ok(roles::measure(&postgres)),
             "logins" => logins::measure(&postgres),
             "failover" => failover::measure(),
+            "listen" => listen::measure(&postgres),
             _ => overhead::measure(&postgres),
         }));
         let measured = measured.unwrap_or_else(|_| Err(Error::Program("see above".to_owned())));
