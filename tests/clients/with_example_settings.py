@@ -173,6 +173,28 @@ def tasks():
     locks.close()
 
 
+def consumers():
+    """More consumers listen than the pool has connections. One reads server-side cursors beside
+    that: in a transaction, and WITH HOLD."""
+    listening = [plain_connection() for _ in range(25)]
+    for consumer in listening:
+        consumer.execute("listen tasks")
+    reading = listening[0]
+    with reading.transaction(), reading.cursor(name="in_a_transaction") as cursor:
+        cursor.execute("select number from shop_item where number < %s order by number", [ROWS])
+        assert [row[0] for row in cursor] == list(range(ROWS))
+    with reading.cursor(name="beyond_it", withhold=True) as cursor:
+        cursor.execute("select generate_series(1, 1000)")
+        assert len(cursor.fetchmany(400)) == 400
+        with connection.cursor() as other:
+            other.execute("select pg_notify('tasks', 'beside a cursor')")
+        assert len(cursor.fetchall()) == 600
+    for consumer in listening:
+        told = [notify.payload for notify in consumer.notifies(timeout=30, stop_after=1)]
+        assert told == ["beside a cursor"], told
+        consumer.close()
+
+
 with ThreadPoolExecutor(THREADS) as POOL:
     if APPLICATION == "authentik":
         list(POOL.map(migrate_under_a_lock, range(2)))
@@ -184,6 +206,7 @@ with ThreadPoolExecutor(THREADS) as POOL:
     load(1)
     if APPLICATION == "authentik":
         tasks()
+        consumers()
     load_during("the rotation")
     look("the restart")
     load(2)
