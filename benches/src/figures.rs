@@ -1,5 +1,5 @@
-//! The figures behind `BENCH=figures make bench`: what rotation and failover cost and how long
-//! they take, each against its bound.
+//! The figures behind `BENCH=figures make bench`: what rotation, failover and routing cost, and how
+//! long they take, each against its bound.
 
 pub mod failover;
 pub mod listen;
@@ -9,6 +9,7 @@ pub mod relay;
 pub mod roles;
 pub mod rotating;
 pub mod rotation;
+pub mod routing;
 
 use std::time::Duration;
 
@@ -71,6 +72,13 @@ impl Figure {
             measured: format!("{value:.0} {unit}"),
             holds: value >= bound,
         }
+    }
+
+    /// A number with this unit that has no bound: it is for comparison.
+    #[must_use]
+    pub fn unbounded(what: &str, unit: &str, value: f64) -> Self {
+        let bound = "none".to_owned();
+        Self { what: what.to_owned(), bound, measured: format!("{value:.2} {unit}"), holds: true }
     }
 
     /// A figure of the growth from the median of `before` to that of `after`, in percent, which may

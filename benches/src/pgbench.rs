@@ -95,6 +95,48 @@ impl Load {
     }
 }
 
+/// A run of pgbench with chosen scripts, as the tests' user `app` with a password.
+#[derive(Clone, Copy, Debug)]
+pub struct Scripts<'a> {
+    port: u16,
+    database: &'a str,
+    arguments: &'a [&'a str],
+    clients: u32,
+    protocol: Protocol,
+}
+
+impl<'a> Scripts<'a> {
+    /// So many clients that connect to a database at `port` on 127.0.0.1; `arguments` are the
+    /// options of pgbench that name the scripts.
+    #[must_use]
+    pub fn new(port: u16, database: &'a str, arguments: &'a [&'a str], clients: u32) -> Self {
+        Self { port, database, arguments, clients, protocol: Protocol::Simple }
+    }
+
+    /// The same with this protocol.
+    #[must_use]
+    pub fn protocol(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// Runs pgbench for so long; latencies are not logged.
+    ///
+    /// # Errors
+    /// When pgbench fails or a client of it was aborted.
+    pub fn run(self, duration: Duration) -> Result<Outcome> {
+        let output = pgbench_for(self.port, ROLE, self.database)
+            .env("PGPASSWORD", "app-secret")
+            .args(["-n", "-M", self.protocol.name(), "-c", &self.clients.to_string()])
+            .args(["-j", if self.clients < 64 { "1" } else { "2" }])
+            .args(["-T", &duration.as_secs().max(1).to_string()])
+            .args(self.arguments)
+            .stdin(Stdio::null())
+            .output()
+            .during("running pgbench")?;
+        outcome(&output, &[])
+    }
+}
+
 /// Makes pgbench's tables on the server at `port` of 127.0.0.1.
 ///
 /// # Panics
@@ -106,8 +148,12 @@ pub fn fill(port: u16) {
 }
 
 fn pgbench(port: u16, role: &str) -> Command {
+    pgbench_for(port, role, DATABASE)
+}
+
+fn pgbench_for(port: u16, role: &str, database: &str) -> Command {
     let mut command = undisturbed(bin().join("pgbench"));
-    command.args(["-h", "127.0.0.1", "-U", role, "-p", &port.to_string(), "-d", DATABASE]);
+    command.args(["-h", "127.0.0.1", "-U", role, "-p", &port.to_string(), "-d", database]);
     command
 }
 

@@ -1,7 +1,7 @@
 //! `BENCH=figures make bench`: what rotation and failover cost and how long they take.
 
 use pgimbal_benches::figures::{
-    Figure, failover, listen, logins, overhead, roles, rotation, table,
+    Figure, failover, listen, logins, overhead, roles, rotation, routing, table,
 };
 use pgimbal_benches::settings::OPEN_FILES;
 use pgimbal_benches::{Error, open_files, postgres};
@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// The groups of figures, which `BENCH_SCENARIOS` picks.
-const GROUPS: [&str; 6] = ["rotation", "roles", "logins", "failover", "listen", "overhead"];
+const GROUPS: [&str; 7] =
+    ["rotation", "roles", "logins", "failover", "listen", "overhead", "routing"];
 
 fn main() -> ExitCode {
     if figures() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -36,6 +37,7 @@ fn figures() -> bool {
             "logins" => logins::measure(&postgres),
             "failover" => failover::measure(),
             "listen" => listen::measure(&postgres),
+            "routing" => routing::measure(),
             _ => overhead::measure(&postgres),
         }));
         let measured = measured.unwrap_or_else(|_| Err(Error::Program("see above".to_owned())));

@@ -59,7 +59,7 @@ pub enum Action {
     ConnectionRejected(PoolId),
     /// Take what was chosen to be traced, with `Pooler::take_samples`.
     Trace,
-    /// Parse texts on another thread: take one with `Pooler::take_parse_job`, and answer with
+    /// Parse long texts, and take in catalogs, on another thread: take one with `Pooler::take_parse_job`, and answer with
     /// `Pooler::handle_parsed`; then take the next.
     Parse,
     /// Forget what the driver has kept of a pool that is gone, because nobody has used it for some

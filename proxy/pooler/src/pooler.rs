@@ -114,13 +114,13 @@ impl Pooler {
         }
     }
 
-    /// Takes a text that is to be parsed on another thread, after [`Action::Parse`]; `None` if there
-    /// is none, and while another is under way.
+    /// Takes what is to be done on another thread, after [`Action::Parse`]: a text to be parsed, or
+    /// a catalog to be taken in. `None` if there is nothing, and while another is under way.
     pub fn take_parse_job(&mut self) -> Option<ParseJob> {
         self.core.tables.parsing.take()
     }
 
-    /// Notes what the text of [`Self::take_parse_job`] does; `None` if that could not be found out.
+    /// Notes what became of [`Self::take_parse_job`]; `None` if it could not be done.
     /// Sessions whose segments wait for it are woken.
     pub fn handle_parsed(&mut self, parsed: Option<ParsedText>) {
         readers::parsed(&mut self.core, parsed);

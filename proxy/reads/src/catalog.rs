@@ -13,7 +13,7 @@ pub use query::{CATALOG_QUERY, CatalogError, CatalogRow};
 
 /// A snapshot of what the names of a database's functions, relations, operators and types mean for
 /// reads. Names count without their schema: a text may run under any `search_path`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
     harmless: Harmless,
     /// `None` before the catalog has been read.
@@ -23,7 +23,7 @@ pub struct Catalog {
 /// The functions that the operator calls harmless, whatever their volatility.
 type Harmless = HashSet<Box<str>>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Names {
     functions: HashMap<Box<str>, Volatility>,
     relations: HashMap<Box<str>, RelationKind>,

@@ -50,6 +50,9 @@ const USUAL: Reading = Reading { strings: StandardStrings::On, encoding: Encodin
 #[derive(Clone, Debug)]
 struct Entry {
     decision: Decision,
+    /// The catalog by which it was decided. Once there is another, it counts only if it is a
+    /// refusal.
+    catalog: u64,
     /// How many refusals were remembered when it was made. An entry by exact text counts only as
     /// long as there is no other.
     refusals: u64,
@@ -71,6 +74,8 @@ pub struct Decisions {
     old_bytes: usize,
     /// The normalised text of the look-up, kept so that none allocates.
     scratch: Vec<u8>,
+    /// How many catalogs there were before this one.
+    catalog: u64,
     /// How many refusals were remembered.
     refusals: u64,
 }
@@ -86,6 +91,7 @@ impl Decisions {
             young_bytes: 0,
             old_bytes: 0,
             scratch: Vec::new(),
+            catalog: 0,
             refusals: 0,
         }
     }
@@ -100,7 +106,7 @@ impl Decisions {
         let may_be_exact = reading == USUAL && text.first() != Some(&0);
         if may_be_exact
             && let Some(entry) = self.young.get(text)
-            && entry.refusals == self.refusals
+            && (entry.catalog, entry.refusals) == (self.catalog, self.refusals)
         {
             return Lookup::Known(entry.decision.clone());
         }
@@ -152,15 +158,9 @@ impl Decisions {
     }
 
     /// Forgets what was decided by a catalog that has been read anew; what a replica has refused
-    /// stays.
+    /// stays. It takes no time: what is forgotten makes room later.
     pub fn catalog_changed(&mut self) {
-        let refused = Decision::NotRead(Reason::Refused);
-        for (table, bytes) in
-            [(&mut self.young, &mut self.young_bytes), (&mut self.old, &mut self.old_bytes)]
-        {
-            table.retain(|_, entry| entry.decision == refused);
-            *bytes = table.keys().map(|text| cost(text)).sum();
-        }
+        self.catalog += 1;
     }
 
     /// How many texts are kept, exact ones too.
@@ -197,13 +197,21 @@ impl Decisions {
     /// The decision of the normalised text in `scratch`, which becomes a young one.
     fn find_normalised(&mut self) -> Option<Decision> {
         if let Some(entry) = self.young.get(&self.scratch[..]) {
-            return Some(entry.decision.clone());
+            return self.counts(entry).then(|| entry.decision.clone());
         }
         let (text, entry) = self.old.remove_entry(&self.scratch[..])?;
         self.old_bytes -= cost(&text);
+        if !self.counts(&entry) {
+            return None;
+        }
         let decision = entry.decision.clone();
         self.insert(text, entry);
         Some(decision)
+    }
+
+    /// Whether an entry by normalised text still counts.
+    fn counts(&self, entry: &Entry) -> bool {
+        entry.catalog == self.catalog || entry.decision == Decision::NotRead(Reason::Refused)
     }
 
     fn keep(&mut self, text: &[u8], reading: Reading, decision: Decision) {
@@ -216,7 +224,7 @@ impl Decisions {
     }
 
     fn keep_under(&mut self, key: Box<[u8]>, decision: Decision) {
-        let entry = Entry { decision, refusals: self.refusals };
+        let entry = Entry { decision, catalog: self.catalog, refusals: self.refusals };
         if let Some(known) = self.young.get_mut(&key) {
             *known = entry;
             return;

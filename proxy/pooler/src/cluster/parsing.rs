@@ -1,11 +1,12 @@
-//! Texts that take too long to parse in a worker's turn: another thread does that, one text of a
-//! worker after the other.
+//! What takes too long for a worker's turn: parsing a long text, and taking in the rows of a
+//! catalog. Another thread does that, one thing of a worker after the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pgimbal_reads::{Catalog, Decision, parse};
 
+use super::reads::SharedCatalog;
 use crate::ids::{PoolId, SessionId};
 use crate::sql::Reading;
 
@@ -13,9 +14,20 @@ use crate::sql::Reading;
 /// does not fit goes to the primary, and is parsed another time.
 const LIMIT: usize = 128 << 10;
 
-/// A text to be parsed, with all that decides what it does.
+/// One thing that another thread does for a worker.
+#[derive(Debug)]
+pub struct ParseJob(Job);
+
+#[derive(Debug)]
+enum Job {
+    Text(UnparsedText),
+    /// Rows of the catalog query, for the catalog that they are of; `None` if they cannot be used.
+    Catalog(Arc<SharedCatalog>, Option<Vec<[String; 3]>>),
+}
+
+/// A text with all that decides what it does.
 #[derive(Clone, Debug)]
-pub struct ParseJob {
+pub(crate) struct UnparsedText {
     pool: PoolId,
     text: Box<[u8]>,
     reading: Reading,
@@ -23,50 +35,84 @@ pub struct ParseJob {
 }
 
 impl ParseJob {
-    /// Parses the text, for 1 us or less for each of its bytes; needs 1 MiB of stack.
+    /// Does it. A text takes 1 us or less for each of its bytes, and needs 1 MiB of stack; a
+    /// catalog takes milliseconds.
     #[must_use]
     pub fn run(self) -> ParsedText {
-        let decision = parse(&self.text, self.reading, &self.catalog);
-        ParsedText { job: self, decision }
+        match self.0 {
+            Job::Text(text) => {
+                let decision = parse(&text.text, text.reading, &text.catalog);
+                ParsedText(Some((text, decision)))
+            }
+            Job::Catalog(catalog, rows) => {
+                catalog.end_reading(rows.as_deref());
+                ParsedText(None)
+            }
+        }
     }
 }
 
-/// What a text was found to do.
-#[derive(Clone, Debug)]
-pub struct ParsedText {
-    job: ParseJob,
-    decision: Decision,
-}
+/// What became of a job: what a text was found to do, if it was one.
+#[derive(Debug)]
+pub struct ParsedText(Option<(UnparsedText, Decision)>);
 
 impl ParsedText {
-    /// The pool whose text it is, the text, the catalog by which it was decided, and what it does.
-    pub(crate) fn parts(&self) -> (PoolId, (&[u8], Reading), &Arc<Catalog>, &Decision) {
-        let ParseJob { pool, text, reading, catalog } = &self.job;
-        (*pool, (text, *reading), catalog, &self.decision)
+    /// The text, if it was one, and what it does.
+    pub(crate) fn text(&self) -> Option<(&UnparsedText, &Decision)> {
+        self.0.as_ref().map(|(text, decision)| (text, decision))
     }
 }
 
-/// The texts of a worker that are to be parsed.
+impl UnparsedText {
+    /// The pool whose text it is.
+    pub(crate) const fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    /// The text, and how it is read.
+    pub(crate) fn text(&self) -> (&[u8], Reading) {
+        (&self.text, self.reading)
+    }
+
+    /// The catalog by which it is decided.
+    pub(crate) const fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+}
+
+/// What another thread is to do for a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Parsing {
-    /// The first one is under way, if any is.
-    jobs: VecDeque<ParseJob>,
+    /// While a text is under way, it is the first one.
+    texts: VecDeque<UnparsedText>,
+    /// The bytes of the texts.
     bytes: usize,
-    state: Parser,
-    /// Whose segments wait for one of them.
+    /// At most one of each database, since nobody else reads a catalog meanwhile.
+    catalogs: VecDeque<ParseJob>,
+    under_way: UnderWay,
+    /// Whose segments wait for one of the texts.
     waiting: Vec<SessionId>,
 }
 
-/// Whether the driver has a text.
+/// What the driver has taken, and not yet answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Parser {
+enum UnderWay {
     #[default]
-    Idle,
-    /// It has the first one, or is about to take it.
-    Busy,
+    Nothing,
+    Text,
+    Catalog,
 }
 
 impl Parsing {
+    /// Asks for the rows of a catalog to be taken in.
+    pub(crate) fn ask_for_catalog(
+        &mut self,
+        catalog: Arc<SharedCatalog>,
+        rows: Option<Vec<[String; 3]>>,
+    ) {
+        self.catalogs.push_back(ParseJob(Job::Catalog(catalog, rows)));
+    }
+
     /// Asks for a text to be parsed, if it is not asked for already. Returns whether it will be.
     pub(crate) fn ask(
         &mut self,
@@ -74,12 +120,12 @@ impl Parsing {
         (text, reading): (&[u8], Reading),
         catalog: &Arc<Catalog>,
     ) -> bool {
-        let is_known = |job: &ParseJob| {
+        let is_known = |job: &UnparsedText| {
             (job.pool, job.reading) == (pool, reading)
                 && Arc::ptr_eq(&job.catalog, catalog)
                 && *job.text == *text
         };
-        if self.jobs.iter().any(is_known) {
+        if self.texts.iter().any(is_known) {
             return true;
         }
         if self.bytes + text.len() > LIMIT {
@@ -87,7 +133,7 @@ impl Parsing {
         }
         self.bytes += text.len();
         let (text, catalog) = (text.into(), Arc::clone(catalog));
-        self.jobs.push_back(ParseJob { pool, text, reading, catalog });
+        self.texts.push_back(UnparsedText { pool, text, reading, catalog });
         true
     }
 
@@ -103,27 +149,32 @@ impl Parsing {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Whether there is a text that nobody parses.
+    /// Whether there is something that can be begun.
     #[inline]
     pub(crate) fn has_new(&self) -> bool {
-        self.state == Parser::Idle && !self.jobs.is_empty()
+        self.under_way == UnderWay::Nothing && !(self.texts.is_empty() && self.catalogs.is_empty())
     }
 
-    /// The next text to be parsed; `None` while another is under way.
+    /// The next thing to be done; `None` while another is under way.
     pub(crate) fn take(&mut self) -> Option<ParseJob> {
-        if self.state == Parser::Busy {
+        if self.under_way != UnderWay::Nothing {
             return None;
         }
-        let job = self.jobs.front()?.clone();
-        self.state = Parser::Busy;
-        Some(job)
+        if let Some(catalog) = self.catalogs.pop_front() {
+            self.under_way = UnderWay::Catalog;
+            return Some(catalog);
+        }
+        let text = self.texts.front()?.clone();
+        self.under_way = UnderWay::Text;
+        Some(ParseJob(Job::Text(text)))
     }
 
-    /// The text that was taken is parsed, or is not going to be.
+    /// What was taken is done, or is not going to be.
     pub(crate) fn end(&mut self) {
-        self.state = Parser::Idle;
-        if let Some(job) = self.jobs.pop_front() {
-            self.bytes -= job.text.len();
+        if std::mem::take(&mut self.under_way) == UnderWay::Text
+            && let Some(text) = self.texts.pop_front()
+        {
+            self.bytes -= text.text.len();
         }
     }
 }
@@ -144,9 +195,15 @@ mod tests {
         assert!(ask(&mut parsing, b"select 2"));
         let job = parsing.take().expect("there are two");
         assert!(parsing.take().is_none(), "one at a time");
-        assert_eq!(job.run().decision, Decision::Read);
+        let parsed = job.run();
+        assert_eq!(parsed.text().map(|text| text.1), Some(&Decision::Read));
+        parsing.ask_for_catalog(Arc::default(), None);
         parsing.end();
-        assert_eq!(&*parsing.take().expect("the other").text, b"select 2");
+        let catalog = parsing.take().expect("a catalog is first").run();
+        assert!(catalog.text().is_none());
+        parsing.end();
+        let other = parsing.take().expect("the other").run();
+        assert_eq!(other.text().map(|text| text.0.text().0), Some(&b"select 2"[..]));
         parsing.end();
         assert!(parsing.take().is_none());
         let half = vec![b' '; LIMIT / 2];

@@ -75,13 +75,13 @@ pub(crate) fn wake_readers(core: &mut Core, now: Instant) {
     }
 }
 
-/// The text that the driver has taken was parsed; `None` if that has failed. Who waits for a text is
-/// woken, and looks again.
+/// What the driver has taken to another thread is done; `None` if that has failed. Who waits for a
+/// text is woken, and looks again.
 pub(crate) fn parsed(core: &mut Core, parsed: Option<ParsedText>) {
     core.tables.parsing.end();
-    if let Some(parsed) = parsed {
-        let (pool, text, catalog, decision) = parsed.parts();
-        core.pools[pool].remember_parsed(text, catalog, decision.clone());
+    if let Some((text, decision)) = parsed.as_ref().and_then(ParsedText::text) {
+        let pool = &mut core.pools[text.pool()];
+        pool.remember_parsed(text.text(), text.catalog(), decision.clone());
     }
     for id in core.tables.parsing.take_waiting() {
         wake(core, id);

@@ -26,7 +26,7 @@ const READING_TIME: Duration = Duration::from_secs(30);
 /// session whose route is `auto`, after its statement.
 #[derive(Debug, Default)]
 pub struct SharedCatalog {
-    /// Grows by one with each catalog that is read.
+    /// Grows by one with each catalog that is another than the one before.
     version: AtomicU64,
     state: Mutex<State>,
 }
@@ -69,14 +69,17 @@ impl SharedCatalog {
     }
 
     /// The rows of the catalog query have come; `None` if the server has refused it. What was known
-    /// before holds then, and where a row makes no sense.
+    /// before holds then, and where a row makes no sense. It may take milliseconds, so it is not for
+    /// a worker's turn.
     pub(crate) fn end_reading(&self, rows: Option<&[[String; 3]]>) {
         let rows =
             rows.map(|rows| rows.iter().map(|[kind, name, via]| CatalogRow { kind, name, via }));
         let catalog = rows.and_then(|rows| Catalog::from_rows(rows, []).ok());
+        let before = self.current();
+        let changed = catalog.filter(|catalog| *catalog != *before);
         let mut state = self.lock();
         state.reading = Reader::Nobody;
-        if let Some(catalog) = catalog {
+        if let Some(catalog) = changed {
             state.catalog = Arc::new(catalog);
             self.version.fetch_add(1, Release);
         }

@@ -35,7 +35,7 @@ pub struct SharedDatabase {
     /// as whether it has event triggers. Its server is asked; an answer holds for 60 s.
     pub facts: DatabaseFacts,
     /// What the database's catalog says of functions and relations, by which texts are reads.
-    pub catalog: SharedCatalog,
+    pub catalog: Arc<SharedCatalog>,
     schema_changes: AtomicU64,
 }
 

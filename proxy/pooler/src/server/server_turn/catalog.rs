@@ -1,6 +1,8 @@
 //! The catalog of a database, by which texts are found to be reads: it is read on a server
 //! connection that a session is about to give back.
 
+use std::sync::Arc;
+
 use pgimbal_reads::CATALOG_QUERY;
 use pgimbal_wire::encode::TransactionStatus;
 
@@ -30,14 +32,17 @@ pub(super) fn read_if_due(turn: &mut ServerTurn<'_>) -> bool {
     true
 }
 
+/// A database with more names than so many rows have (40 MB) is too large: nothing is known of it.
+const MAX_ROWS: usize = 200_000;
+
 /// A row that has come while the catalog is read. One that makes no sense ends the reading.
 pub(super) fn row(turn: &mut ServerTurn<'_>, body: &[u8]) -> Forwarding {
     if turn.answers_own() == Some(OwnQuery::Catalog)
         && let Some(rows) = &mut turn.server.catalog
     {
         match three_texts(body) {
-            Some(row) => rows.push(row),
-            None => turn.server.catalog = None,
+            Some(row) if rows.len() < MAX_ROWS => rows.push(row),
+            _ => turn.server.catalog = None,
         }
     }
     turn.rows()
@@ -49,7 +54,8 @@ pub(super) fn answered(turn: &mut ServerTurn<'_>, failed: bool) {
         setup::send_own(turn.server, OwnQuery::Rollback, b"ROLLBACK", turn.plan);
     }
     let rows = turn.server.catalog.take().filter(|_| !failed);
-    turn.pool.shared().database.catalog.end_reading(rows.as_deref());
+    let catalog = Arc::clone(&turn.pool.shared().database.catalog);
+    turn.tables.parsing.ask_for_catalog(catalog, rows);
 }
 
 /// The three columns of a DataRow.
