@@ -12,8 +12,10 @@
 mod behaviours;
 mod client;
 mod message;
+mod nodes;
 mod postgres;
 mod random;
+mod reads;
 mod script;
 mod world;
 

@@ -13,7 +13,9 @@ use shape::startup;
 
 pub(crate) use shape::{Shape, Troubles, pool, resolved};
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ use pgimbal_pooler::session::sessions::SessionOptions;
 use pgimbal_pooler::topology::{NodeId, ProbeHint};
 
 use crate::client::{Client, Stage};
+use crate::nodes::Nodes;
 use crate::postgres::Backend;
 use crate::random::Random;
 use crate::script;
@@ -61,6 +64,8 @@ pub(crate) struct World {
     pub(crate) dead: Vec<NodeId>,
     /// Where the transcript of the cluster stands.
     pub(crate) leadership: Leadership,
+    /// What the nodes of the cluster have, where that matters.
+    pub(crate) nodes: Option<Rc<RefCell<Nodes>>>,
 }
 
 /// A server connection as the driver has it, and the backend behind it.
@@ -181,6 +186,7 @@ impl World {
             probe_hints: Vec::new(),
             dead: Vec::new(),
             leadership: Leadership::default(),
+            nodes: None,
         };
         if world.shape.cluster.is_some() {
             world.add_replicas();

@@ -11,12 +11,15 @@ mod sql;
 mod state;
 mod transactions;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::rc::Rc;
 
 use gucs::{Gucs, Standing};
 pub(crate) use sql::Token;
 
 use super::message::{self, field};
+use crate::nodes::Nodes;
 
 /// PostgreSQL's output buffer: what is above it leaves without a Flush.
 const SEND_BUFFER: usize = 8192;
@@ -56,6 +59,8 @@ pub(crate) struct Backend {
     /// Statements that are known to have come to their end.
     pub(crate) finished: HashSet<String>,
     pub(crate) queries: usize,
+    /// The node of a cluster that it runs on, where what was written there matters.
+    pub(crate) node: Option<(Rc<RefCell<Nodes>>, usize)>,
 }
 
 /// Where a transaction stands.
@@ -163,6 +168,7 @@ impl Backend {
             cancelled: HashSet::new(),
             finished: HashSet::new(),
             queries: 0,
+            node: None,
         }
     }
 

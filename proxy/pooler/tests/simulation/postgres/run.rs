@@ -1,9 +1,13 @@
 //! How statements run: simple queries, transactions, settings.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::sql::{self, is, is_exit, value, word_at};
 use super::state::check_value;
 use super::{Asked, Asleep, Backend, Balk, CopyIn, Failure, Origin, Prepared, Token, Transaction};
 use crate::message;
+use crate::nodes::Nodes;
 
 /// What a statement leaves to its caller.
 pub(super) enum Ran {
@@ -18,6 +22,10 @@ impl Backend {
         self.statements.remove("");
         self.portals.remove("");
         self.begin_implicit();
+        if text.starts_with(CATALOG) {
+            let failure = Failure("42501", "refused by the simulation".into());
+            return self.fail(failure, Asked::Query(Vec::new()));
+        }
         match sql::statements(&text) {
             Err(error) => self.fail(Failure("42601", error), Asked::Query(Vec::new())),
             Ok(list) if list.is_empty() => {
@@ -123,6 +131,10 @@ impl Backend {
                 }
                 self.rows(&[value])
             }
+            ("select", "seen") => {
+                let seen = |(nodes, at): &(Rc<RefCell<Nodes>>, usize)| nodes.borrow_mut().see(*at);
+                self.rows(&[self.node.as_ref().map(seen).unwrap_or_default()])
+            }
             ("select", _) => self.rows(&[argument(1)]),
             ("zone", _) => self.rows(&[format!("{}@{}", argument(1), prepared.zone)]),
             ("show", name) => self.rows(&[self.gucs.get(name)]),
@@ -136,7 +148,7 @@ impl Backend {
                 );
                 self.rows(&[shown])
             }
-            ("insert", _) if self.read_only => {
+            ("insert", _) if self.read_only || self.is_on_standby() => {
                 let text = "cannot execute INSERT in a read-only transaction";
                 return Err(Failure("25006", text.into()));
             }
@@ -168,6 +180,10 @@ impl Backend {
         };
         self.reply(message::message(b'C', format!("{tag}\0").as_bytes()));
         Ok(Ran::Done)
+    }
+
+    fn is_on_standby(&self) -> bool {
+        self.node.as_ref().is_some_and(|(nodes, index)| nodes.borrow().is_standby(*index))
     }
 
     fn rows(&mut self, rows: &[String]) -> String {
@@ -208,6 +224,9 @@ impl Backend {
         Ok(Ran::Later)
     }
 }
+
+/// How the question for the catalog begins.
+const CATALOG: &str = "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY;";
 
 /// Whether the proxy brings settings to a client's: no client writes like that.
 fn is_replay(text: &str) -> bool {

@@ -104,6 +104,9 @@ impl Backend {
         self.transaction = Transaction::None;
         self.read_only = false;
         self.gucs.committed();
+        if let Some((nodes, index)) = &self.node {
+            nodes.borrow_mut().commit(*index, &self.pending);
+        }
         self.committed.append(&mut self.pending);
         self.portals.clear();
     }

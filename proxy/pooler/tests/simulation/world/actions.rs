@@ -1,5 +1,7 @@
 //! What the core asks for, and when it happens.
 
+use std::rc::Rc;
+
 use pgimbal_pooler::action::Action;
 use pgimbal_pooler::ids::SessionId;
 use pgimbal_pooler::server::BackendKey;
@@ -22,8 +24,12 @@ impl World {
                     self.by_server.insert((worker, id.slot, id.serial), self.peers.len());
                     self.later.push(Later::Dialed(self.peers.len()));
                     let found = self.would_find(worker, id);
+                    let mut backend = Backend::new(&[]);
+                    if let (Some(nodes), Some(found)) = (&self.nodes, found) {
+                        backend.node = Some((Rc::clone(nodes), found.node.index()));
+                    }
                     self.peers.push(Peer {
-                        backend: Backend::new(&[]),
+                        backend,
                         down: Vec::new(),
                         rest: Vec::new(),
                         worker,
@@ -116,7 +122,11 @@ impl World {
 
     fn dial_ends(&mut self, at: usize) {
         let (worker, id) = (self.peers[at].worker, self.peers[at].id);
-        let found = self.peers[at].found;
+        let mut found = self.peers[at].found;
+        if let (Some(nodes), Some(found)) = (&self.nodes, &mut found) {
+            // Asked on the connection itself; the node may have been started again meanwhile.
+            found.report = nodes.borrow().report(found.node.index());
+        }
         let dead = found.is_some_and(|found| self.dead.contains(&found.node));
         if dead || self.random.chance(self.dials_refused) {
             self.peers[at].stage = PeerStage::Ended;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pgimbal_config::{Host, Route};
+use pgimbal_config::{Host, ReadConsistency, Route};
 use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::pool::shared::{SharedCluster, SharedPool};
@@ -130,10 +130,18 @@ impl World {
 
     /// The operator sends this pool's clients elsewhere.
     pub(crate) fn set_route(&mut self, route: Route) {
+        self.set_reads(route, ReadConsistency::Session);
+    }
+
+    /// The same, with what their reads must show.
+    pub(crate) fn set_reads(&mut self, route: Route, consistency: ReadConsistency) {
         let mut config = resolved(&self.shape);
         config.route = route;
+        config.read_consistency = consistency;
         let config = Arc::new(config);
-        self.poolers[0].reconfigure(self.pool, config, self.now);
+        for pooler in &mut self.poolers {
+            pooler.reconfigure(self.pool, Arc::clone(&config), self.now);
+        }
     }
 
     /// How many pools may each have as many server connections as the configuration says.
@@ -144,6 +152,12 @@ impl World {
     /// Where a server connection that is being opened would lead to.
     pub(crate) fn would_find(&self, worker: usize, id: ServerId) -> Option<DialedNode> {
         let node = self.poolers[worker].destination(id)?;
+        if let Some(nodes) = &self.nodes {
+            return Some(DialedNode {
+                node: node.id,
+                report: nodes.borrow().report(node.id.index()),
+            });
+        }
         let writes = &self.poolers[worker].view("main")?.writes;
         let is_primary = matches!(writes, Writes::To(epoch) if epoch.node == node.id);
         let role = match is_primary {
@@ -161,10 +175,22 @@ impl World {
         Some(DialedNode { node: node.id, report })
     }
 
+    /// A new view of the cluster reaches one worker.
+    pub(crate) fn see_at(&mut self, worker: usize, view: Arc<View>) {
+        self.poolers[worker].handle_view("main", view, self.now);
+        self.take_actions(worker);
+    }
+
     /// The pools of a cluster's nodes.
     pub(super) fn add_replicas(&mut self) {
+        self.add_pools([NodeId(0), NodeId(1)]);
+        self.see(self.view_of_reign());
+    }
+
+    /// The pools of further nodes.
+    pub(crate) fn add_pools(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         let config = Arc::new(resolved(&self.shape));
-        for node in [NodeId(0), NodeId(1)] {
+        for node in nodes {
             let key =
                 PoolKey { database: "db".into(), user: "user".into(), place: Place::Node(node) };
             let shared = SharedPool::new(self.poolers.len(), Arc::default(), Arc::default());
@@ -174,7 +200,6 @@ impl World {
                 pooler.add_replica(self.pool, pool);
             }
         }
-        self.see(self.view_of_reign());
     }
 
     fn cluster_counts(&self) -> Arc<SharedCluster> {
