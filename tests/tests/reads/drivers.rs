@@ -93,6 +93,16 @@ impl Load {
 }
 
 impl Seen {
+    fn tell(&self) {
+        println!("{} errors, {:?}", self.errors.len(), self.counts);
+        let sum = |which: fn(&(u32, u32)) -> u32| self.counts.values().map(which).sum::<u32>();
+        println!(
+            "{} pairs, {} of their reads on replicas",
+            sum(|(all, _)| *all),
+            sum(|(_, on)| *on)
+        );
+    }
+
     /// Every way of every driver must have read on replicas, or nothing is proven.
     fn assert_on_replicas(&self) {
         println!("{} errors, {:?}", self.errors.len(), self.counts);
@@ -112,8 +122,10 @@ impl Seen {
     fn assert_few_errors(&self, load: Load, rounds: usize) {
         let most = 4 * load.clients as usize * 2 * rounds;
         assert!(self.errors.len() <= most, "{:#?}", self.errors);
-        let told = ["57P01", "AdminShutdown", "08007", "ResolutionUnknown", "HINT", "Hint"];
-        let other = |error: &&String| !told.iter().any(|word| error.contains(word));
+        let told =
+            ["57P01", "terminating connection", "connection was lost", "08007", "int: ", "INT: "];
+        let other =
+            |error: &&String| !error.is_empty() && !told.iter().any(|word| error.contains(word));
         assert_eq!(self.errors.iter().filter(other).collect::<Vec<_>>(), [""; 0]);
     }
 }
@@ -247,7 +259,7 @@ fn reads_of_writes_of_other_sessions_are_never_stale_with_pool() {
     let mut setup = start();
     let load = Load::new("pool", Writer::Other);
     // With few pauses nearly everything is read at the primary, which proves less.
-    let _ = write_and_read(&mut setup, load, |_| {});
+    write_and_read(&mut setup, load, |_| {}).tell();
     let load = load.with_gaps();
     let seen = write_and_read(&mut setup, load, |cluster| {
         pause_and_delay(cluster, 0);
