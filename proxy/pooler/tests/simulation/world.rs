@@ -110,6 +110,8 @@ enum Later {
     Dialed(usize),
     Ended(usize),
     Wake(usize, SessionId),
+    /// Another thread does what this worker has for it.
+    Parse(usize),
     /// The task of a server connection that listens runs.
     Drive(usize),
     /// A cancel request on its way, and for which client it was made.

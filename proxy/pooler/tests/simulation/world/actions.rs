@@ -65,7 +65,8 @@ impl World {
                     self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), pool, to });
                 }
                 Action::Retired(_) | Action::AskForIdle(_) => {}
-                Action::Parse | Action::Trace => panic!("no long text, nothing to be traced"),
+                Action::Parse => self.later.push(Later::Parse(worker)),
+                Action::Trace => panic!("nothing is to be traced"),
                 Action::Cut(id) => self.cut(worker, id),
                 Action::ProbeHint(_, probe_hint) => self.probe_hints.push(probe_hint),
                 Action::Ask(pool, to) => {
@@ -98,6 +99,12 @@ impl World {
             }
             Later::Wake(worker, session) => self.woken(worker, session),
             Later::Drive(at) => self.drive_listener(at),
+            Later::Parse(worker) => {
+                while let Some(job) = self.poolers[worker].take_parse_job() {
+                    self.poolers[worker].handle_parsed(Some(job.run()));
+                    self.take_actions(worker);
+                }
+            }
             Later::Cancel { peer, client } => self.cancel_arrives(peer, client),
             Later::CancelEnded(at) => {
                 let (worker, id) = (self.peers[at].worker, self.peers[at].id);
