@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use pgimbal_pooler::action::Action;
-use pgimbal_pooler::ids::SessionId;
+use pgimbal_pooler::ids::{ServerId, SessionId};
 use pgimbal_pooler::server::BackendKey;
 use pgimbal_pooler::server::life::{DialFailure, Dialed};
 
@@ -20,25 +20,7 @@ impl World {
             match action {
                 Action::QuestionDenied(_, kinds) => panic!("denied: {kinds:?}"),
                 Action::ConnectionRejected(_) => panic!("a connection refuses to be reset"),
-                Action::Dial(id) => {
-                    self.by_server.insert((worker, id.slot, id.serial), self.peers.len());
-                    self.later.push(Later::Dialed(self.peers.len()));
-                    let found = self.would_find(worker, id);
-                    let mut backend = Backend::new(&[]);
-                    if let (Some(nodes), Some(found)) = (&self.nodes, found) {
-                        backend.node = Some((Rc::clone(nodes), found.node.index()));
-                    }
-                    self.peers.push(Peer {
-                        backend,
-                        down: Vec::new(),
-                        rest: Vec::new(),
-                        worker,
-                        id,
-                        left_by: None,
-                        found,
-                        stage: PeerStage::Dialing,
-                    });
-                }
+                Action::Dial(id) => self.begin_dial(worker, id),
                 Action::Drive(id) => self.later.push(Later::Drive(self.peer_of(worker, id))),
                 Action::Close(id) => {
                     let at = self.peer_of(worker, id);
@@ -75,6 +57,26 @@ impl World {
                 }
             }
         }
+    }
+
+    fn begin_dial(&mut self, worker: usize, id: ServerId) {
+        self.by_server.insert((worker, id.slot, id.serial), self.peers.len());
+        self.later.push(Later::Dialed(self.peers.len()));
+        let found = self.would_find(worker, id);
+        let mut backend = Backend::new(&[]);
+        if let (Some(nodes), Some(found)) = (&self.nodes, found) {
+            backend.node = Some((Rc::clone(nodes), found.node.index()));
+        }
+        self.peers.push(Peer {
+            backend,
+            down: Vec::new(),
+            rest: Vec::new(),
+            worker,
+            id,
+            left_by: None,
+            found,
+            stage: PeerStage::Dialing,
+        });
     }
 
     pub(crate) fn later_happens(&mut self) -> bool {
