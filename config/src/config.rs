@@ -337,6 +337,7 @@ impl Config {
             read_max_staleness_bytes: config.read_max_staleness_bytes,
             read_wait: config.read_wait,
             read_unparsed: config.read_unparsed,
+            read_functions: config.read_functions.clone(),
             server_budget: self.server_budget(&host, port, config.cluster.as_deref()),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),

@@ -8,7 +8,8 @@ use crate::budget::{Limit, ServerBudget, ServerLimit};
 use crate::cluster::ResolvedCluster;
 use crate::host::{Host, HostName};
 use crate::reader::{
-    Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
+    Choice, Count, Flag, Functions, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size,
+    Span,
 };
 use crate::require_auth::{AuthMethods, RequireAuth};
 use crate::secret::Secret;
@@ -165,6 +166,10 @@ settings! {
         /// a few milliseconds.
         "read_unparsed" read_unparsed: ReadUnparsed as Choice<ReadUnparsed> = "primary", applied,
             try "wait";
+        /// Functions that count as reads with `route = "auto"`, whatever the database says of them:
+        /// volatile ones that write nothing, and those whose result may differ from server to
+        /// server. Names without schemas; each stands for all functions of that name.
+        "read_functions" read_functions: Vec<String> as Functions = "", applied, try "audit_noop";
         /// Server connections to this database, of all its pools together. Off: `pool_size` is
         /// the limit of each.
         "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
@@ -252,6 +257,8 @@ pub struct ResolvedPool {
     pub read_wait: Option<Duration>,
     /// What becomes of a statement that takes long to parse, the first time.
     pub read_unparsed: ReadUnparsed,
+    /// The names of functions that count as reads, whatever the database's catalog says of them.
+    pub read_functions: Vec<String>,
     /// TLS options for the server, or for the nodes of the cluster.
     pub tls: ServerTls,
     /// Limit of server connections to the database, over all its pools; `None` for no limit.

@@ -102,6 +102,28 @@ impl Reader for Names {
     }
 }
 
+/// A list of functions' names, without their schemas.
+pub(crate) struct Functions;
+
+impl Reader for Functions {
+    type Out = Vec<String>;
+    const KIND: &'static str = "list of functions";
+
+    fn read(value: &Value) -> Result<Vec<String>, String> {
+        let names = list(value)?;
+        match names.iter().find(|name| name.contains(['.', '(', '"']) || name.is_empty()) {
+            Some(name) => Err(format!(
+                "{name:?} is no name of a function alone: without its schema, arguments and quotes"
+            )),
+            None => Ok(names),
+        }
+    }
+
+    fn unset() -> Option<Vec<String>> {
+        Some(Vec::new())
+    }
+}
+
 /// Text that is never shown.
 pub(crate) struct Hidden;
 

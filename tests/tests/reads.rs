@@ -2,6 +2,7 @@
 
 mod consistency;
 mod drivers;
+mod functions;
 mod listeners;
 mod placing;
 mod refusals;

@@ -58,6 +58,15 @@ fn addresses() {
 }
 
 #[test]
+fn functions_that_count_as_reads() {
+    let with = |value: &str| format!("[databases.other]\nread_functions = {value}");
+    accepted(&with("['audit_noop', 'current_setting']"));
+    for wrong in ["'public.f'", "['f', 'f()']", "['\"F\"']"] {
+        refused(&with(wrong), "databases.other.read_functions", "without its schema");
+    }
+}
+
+#[test]
 fn peers() {
     const KEY: &str = "0123456789abcdef0123456789abcdef";
     let with = |top: &str, peers: &str| format!("{top}\n[peers]\n{peers}\n");

@@ -34,9 +34,18 @@ pub struct SharedCatalog {
 #[derive(Debug, Default)]
 struct State {
     catalog: Arc<Catalog>,
-    /// When the last reading has begun, and what was known of the schema then.
-    begun: Option<(Instant, u64)>,
+    begun: Option<Begun>,
     reading: Reader,
+}
+
+/// The last reading.
+#[derive(Debug)]
+struct Begun {
+    at: Instant,
+    /// What was known of the schema then.
+    schema_changes: u64,
+    /// The functions that count as reads, whatever the catalog says of them (`read_functions`).
+    harmless: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,20 +58,28 @@ enum Reader {
 }
 
 impl SharedCatalog {
-    /// Whether the catalog is to be read now, after so many changes of the schema; then nobody else
-    /// is told so before the reading ends or takes too long.
-    pub(crate) fn begin_reading(&self, now: Instant, schema_changes: u64) -> bool {
+    /// Whether the catalog is to be read now, after so many changes of the schema, where the
+    /// functions `harmless` count as reads; then nobody else is told so before the reading ends or
+    /// takes too long.
+    pub(crate) fn begin_reading(
+        &self,
+        now: Instant,
+        schema_changes: u64,
+        harmless: &[String],
+    ) -> bool {
         let mut state = self.lock();
-        let is_due = match (state.begun, state.reading) {
+        let is_due = match (&state.begun, state.reading) {
             (None, _) => true,
-            (Some((at, _)), Reader::Somebody) => now >= at + READING_TIME,
-            (Some((at, known)), Reader::Nobody) => {
-                let changed = known != schema_changes && now >= at + AGAIN_AFTER_CHANGE;
-                changed || now >= at + LIFETIME
+            (Some(begun), Reader::Somebody) => now >= begun.at + READING_TIME,
+            (Some(begun), Reader::Nobody) => {
+                let has_changed =
+                    begun.schema_changes != schema_changes || begun.harmless != harmless;
+                let again_after = if has_changed { AGAIN_AFTER_CHANGE } else { LIFETIME };
+                now >= begun.at + again_after
             }
         };
         if is_due {
-            state.begun = Some((now, schema_changes));
+            state.begun = Some(Begun { at: now, schema_changes, harmless: harmless.to_vec() });
             state.reading = Reader::Somebody;
         }
         is_due
@@ -74,7 +91,11 @@ impl SharedCatalog {
     pub(crate) fn end_reading(&self, rows: Option<&[[String; 3]]>) {
         let rows =
             rows.map(|rows| rows.iter().map(|[kind, name, via]| CatalogRow { kind, name, via }));
-        let catalog = rows.and_then(|rows| Catalog::from_rows(rows, []).ok());
+        // Not under the lock: workers look at it.
+        let harmless = self.lock().begun.as_ref().map(|begun| begun.harmless.clone());
+        let harmless = harmless.unwrap_or_default();
+        let harmless = harmless.iter().map(String::as_str);
+        let catalog = rows.and_then(|rows| Catalog::from_rows(rows, harmless).ok());
         let before = self.current();
         let changed = catalog.filter(|catalog| *catalog != *before);
         let mut state = self.lock();
@@ -197,18 +218,40 @@ mod tests {
     fn the_catalog_is_read_by_one_at_a_time_and_again_after_a_change() {
         let (shared, start) = (SharedCatalog::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(shared.begin_reading(at(0), 0));
-        assert!(!shared.begin_reading(at(1), 0), "somebody reads it");
-        assert!(shared.begin_reading(at(30), 0), "that reading has failed");
+        let is_due = |seconds, changes| shared.begin_reading(at(seconds), changes, &[]);
+        assert!(is_due(0, 0));
+        assert!(!is_due(1, 0), "somebody reads it");
+        assert!(is_due(30, 0), "that reading has failed");
         shared.end_reading(Some(&[["function", "mine", ""].map(str::to_owned)]));
         assert!(shared.current().is_read());
-        assert!(!shared.begin_reading(at(89), 0));
-        assert!(!shared.begin_reading(at(34), 1), "not that often");
-        assert!(shared.begin_reading(at(35), 1), "the schema has changed");
+        assert!(!is_due(89, 0));
+        assert!(!is_due(34, 1), "not that often");
+        assert!(is_due(35, 1), "the schema has changed");
         shared.end_reading(None);
         assert!(shared.current().is_read(), "what was known holds");
-        assert!(!shared.begin_reading(at(94), 1));
-        assert!(shared.begin_reading(at(95), 1), "it may have changed without pgimbal");
+        assert!(!is_due(94, 1));
+        assert!(is_due(95, 1), "it may have changed without pgimbal");
+    }
+
+    #[test]
+    fn functions_that_the_operator_calls_harmless_are_those_of_the_newest_configuration() {
+        let (shared, start) = (SharedCatalog::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let rows = [["function", "own", ""], ["own_volatile", "own", ""]];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let decision = || parse(b"select own()", Reading::default(), &shared.current());
+        assert!(shared.begin_reading(at(0), 0, &[]));
+        shared.end_reading(Some(&rows));
+        assert!(!decision().is_read());
+        let harmless = ["own".to_owned()];
+        assert!(!shared.begin_reading(at(4), 0, &harmless), "not that often");
+        assert!(shared.begin_reading(at(5), 0, &harmless), "the configuration has changed");
+        shared.end_reading(Some(&rows));
+        assert!(decision().is_read());
+        assert!(!shared.begin_reading(at(64), 0, &harmless));
+        assert!(shared.begin_reading(at(64), 0, &[]), "it has changed back");
+        shared.end_reading(Some(&rows));
+        assert!(!decision().is_read());
     }
 
     #[test]

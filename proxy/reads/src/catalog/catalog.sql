@@ -11,10 +11,19 @@ stored (class, object, expression) AS (
     UNION ALL
     SELECT 'default', oid, proargdefaults::text FROM pg_proc WHERE proargdefaults IS NOT NULL
 ),
+-- current_setting('app.tenant') is left out: a setting with a point in its name is the session's,
+-- which pgimbal brings to whatever server it runs on. 2077 and 3294 are the function's OIDs. The name
+-- is a constant of type text (25): four bytes of its length, and a point (46) among the others.
 calls (class, object, called) AS (
     SELECT DISTINCT s.class, s.object, m[1]::oid
     FROM stored s,
-        regexp_matches(s.expression, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') m
+        regexp_replace(
+            s.expression,
+            ':funcid (?:2077|3294) [^{}]*[{]CONST :consttype 25 [^][{}]*'
+                ':constvalue [0-9]+ [[] (?:[0-9]+ ){4}(?:[0-9]+ )*46 (?:[0-9]+ )*[]][}]',
+            '', 'g'
+        ) AS others,
+        regexp_matches(others, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m
 ),
 type_calls (type, called) AS (
     SELECT object, called FROM calls WHERE class = 'type'
@@ -30,7 +39,7 @@ type_calls (type, called) AS (
 -- What a view or a policy reads, and the children of a table.
 reads (relation, read) AS (
     SELECT DISTINCT s.object, m[1]::oid
-    FROM stored s, regexp_matches(s.expression, ':relid (\d+)', 'g') m
+    FROM stored s, regexp_matches(s.expression, ':relid ([0-9]+)', 'g') m
     WHERE s.class IN ('view', 'policy')
     UNION
     SELECT i.inhparent, i.inhrelid

@@ -1,4 +1,4 @@
-use super::{Catalog, CatalogError, CatalogRow};
+use super::{CATALOG_QUERY, Catalog, CatalogError, CatalogRow};
 
 #[test]
 fn a_row_of_an_unknown_kind_is_refused() {
@@ -36,4 +36,10 @@ fn defaults_and_own_functions_count() {
         assert_eq!(reason, Some("volatile_function"), "{name}");
     }
     assert_eq!(catalog.function("uuidv7"), None);
+}
+
+#[test]
+fn the_catalog_query_is_read_alike_under_every_setting_of_strings() {
+    // It runs in sessions with standard_conforming_strings = off too.
+    assert!(!CATALOG_QUERY.contains('\\'));
 }

@@ -24,19 +24,21 @@ pub(super) struct Known {
 
 /// Reads the catalog of a database as this user, from the first of its servers that gives it.
 pub(super) async fn read(config: &Config, database: &str, user: &str) -> Known {
-    match tokio::time::timeout(TIME, from_servers(config, database, user)).await {
-        Ok(Ok(known)) => known,
-        Ok(Err(why)) => unread(database, &why),
-        Err(_) => unread(database, &format!("no answer within {} s", TIME.as_secs())),
-    }
+    let why = match tokio::time::timeout(TIME, from_servers(config, database, user)).await {
+        Ok(Ok(known)) => return known,
+        Ok(Err(why)) => why,
+        Err(_) => format!("no answer within {} s", TIME.as_secs()),
+    };
+    let pool = config.pool(database, user);
+    unread(database, &why, pool.iter().flat_map(|pool| &pool.read_functions).map(String::as_str))
 }
 
-fn unread(database: &str, why: &str) -> Known {
+fn unread<'a>(database: &str, why: &str, harmless: impl Iterator<Item = &'a str>) -> Known {
     let origin = format!(
         "The catalog of {database} was not read ({why}): functions that are not well known count \
          as no reads."
     );
-    Known { catalog: Catalog::unread([]), origin }
+    Known { catalog: Catalog::unread(harmless), origin }
 }
 
 async fn from_servers(config: &Config, database: &str, user: &str) -> Result<Known, String> {
@@ -46,7 +48,7 @@ async fn from_servers(config: &Config, database: &str, user: &str) -> Result<Kno
     let mut why = "it has no server".to_owned();
     for target in targets(config, &pool).await? {
         let server = format!("{}:{}", target.host, target.port);
-        match from_server(&target).await {
+        match from_server(&target, &pool.read_functions).await {
             Ok(catalog) => {
                 let user = &pool.user;
                 let origin = format!("The catalog of {database} is that of {server}, as {user}.");
@@ -81,7 +83,8 @@ async fn password(config: &Config, role: &str) -> Result<Secret, String> {
     source.fetch().await.map(|answer| answer.password).map_err(|error| error.to_string())
 }
 
-async fn from_server(target: &Target) -> Result<Catalog, String> {
+/// `harmless` are the functions that count as reads, whatever the catalog says of them.
+async fn from_server(target: &Target, harmless: &[String]) -> Result<Catalog, String> {
     let dialed = Box::pin(dial::dial(target)).await.map_err(|error| error.to_string())?;
     let mut conversation = Conversation::new(dialed.transport);
     conversation.inbox = dialed.residual;
@@ -97,5 +100,6 @@ async fn from_server(target: &Target) -> Result<Catalog, String> {
     .map_err(|fault| fault.to_string())?;
     conversation.close().await;
     let rows = rows.iter().map(|[kind, name, via]| CatalogRow { kind, name, via });
-    Catalog::from_rows(rows, []).map_err(|error| error.to_string())
+    let harmless = harmless.iter().map(String::as_str);
+    Catalog::from_rows(rows, harmless).map_err(|error| error.to_string())
 }

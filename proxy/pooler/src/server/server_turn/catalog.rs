@@ -18,7 +18,8 @@ pub(super) fn read_if_due(turn: &mut ServerTurn<'_>) -> bool {
         return false;
     }
     let database = &turn.pool.shared().database;
-    if !database.catalog.begin_reading(turn.now, database.schema_changes()) {
+    let harmless = &turn.pool.config().read_functions;
+    if !database.catalog.begin_reading(turn.now, database.schema_changes(), harmless) {
         return false;
     }
     // Whatever the session has set.

@@ -68,6 +68,7 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         read_max_staleness_bytes: None,
         read_wait: None,
         read_unparsed: ReadUnparsed::Primary,
+        read_functions: Vec::new(),
         tls: Default::default(),
         // The budget is simulated beside it, without sessions.
         server_budget: ServerBudget { limit: ServerLimit::Off, ..ServerBudget::default() },
