@@ -2,6 +2,7 @@
 
 mod consistency;
 mod drivers;
+mod frameworks;
 mod functions;
 mod listeners;
 mod placing;
