@@ -27,7 +27,7 @@ route = \"auto\"
 cluster = \"c\"
 dbname = \"app\"
 route = \"auto\"
-read_wait = \"30ms\"
+read_wait = \"200ms\"
 ";
 
 /// A request of a web application that reads: its session, its user and a page, as Django asks for
@@ -123,7 +123,7 @@ fn shares(pgimbal: &Pgimbal) -> Result<Vec<Figure>> {
     let web = ["-D", "pause=50", "-f", &requests[0], "-f", &requests[1]];
     let mixed = ["-b", "select-only@9", "-b", "tpcb-like@1"];
     let mut figures = Vec::new();
-    for (database, how) in [("waiting", "read_wait = 30ms"), ("auto", "read_wait = off")] {
+    for (database, how) in [("waiting", "read_wait = 200ms"), ("auto", "read_wait = off")] {
         let load = format!("TPC-B-like, nine selects to one, without a pause, {how}");
         let scripts = Scripts::new(pgimbal.port, database, &mixed, 10);
         figures.push(match database {
