@@ -51,6 +51,13 @@ fn cached(criterion: &mut Criterion) {
         criterion.bench_function(&format!("reads/cached/{name}/{}", text.len()), |bencher| {
             bencher.iter(|| decisions.lookup(black_box(text.as_bytes()), READING));
         });
+        // The same text with another literal each time, as drivers send that put values into it.
+        let texts: Vec<String> = (0..1000).map(|n| format!("{text} OFFSET {n}")).collect();
+        assert_eq!(decisions.decide(texts[0].as_bytes(), READING, &catalog), Decision::Read);
+        let mut turn = texts.iter().cycle();
+        criterion.bench_function(&format!("reads/normalised/{name}/{}", text.len()), |bencher| {
+            bencher.iter(|| decisions.lookup(black_box(turn.next().unwrap().as_bytes()), READING));
+        });
     }
     let mut decisions = Decisions::new(Limits::default());
     let text = b"UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2";

@@ -1,5 +1,6 @@
 //! The decisions of one pool, by normalised text.
 
+use std::hash::BuildHasher;
 use std::mem;
 
 use foldhash::fast::RandomState;
@@ -30,7 +31,7 @@ const ENTRY_BYTES: usize = 104;
 
 /// A worker may parse a text of at most so many tokens and bytes in its turn: none then takes more
 /// than 200 us. The grammar needs 0.5 to 1 us for a token; the benchmark `reads` measures it.
-const TOKENS_AT_ONCE: usize = 128;
+const TOKENS_AT_ONCE: usize = 96;
 const BYTES_AT_ONCE: usize = 4096;
 
 /// What [`Decisions::lookup`] knows of a text.
@@ -43,6 +44,10 @@ pub enum Lookup {
     /// [`parse`] has to decide, which may take longer: a worker has another thread do that.
     Long,
 }
+
+/// How many texts with literals are remembered by their hash, to see whether one comes again as it
+/// was.
+const SEEN_ONCE: usize = 256;
 
 /// How the bytes of nearly every session are read.
 const USUAL: Reading = Reading { strings: StandardStrings::On, encoding: Encoding::Utf8 };
@@ -61,9 +66,9 @@ struct Entry {
 type Table = HashMap<Box<[u8]>, Entry, RandomState>;
 
 /// A cache of decisions by normalised text: two texts that differ only in literals, comments and
-/// white space have one entry. Beside it a text without literals, which is mostly sent again as it
-/// is, has one by its exact bytes, so that it need not be normalised. The cache has two
-/// generations. When the young one has half of the bytes, it becomes the old one, whose entries
+/// white space have one entry. Beside it a text that is sent again as it is has one by its exact
+/// bytes, so that it need not be normalised: one without literals at once, one with literals when it
+/// comes a second time. The cache has two generations. When the young one has half of the bytes, it becomes the old one, whose entries
 /// that nobody has looked up since are forgotten.
 #[derive(Debug)]
 pub struct Decisions {
@@ -74,6 +79,8 @@ pub struct Decisions {
     old_bytes: usize,
     /// The normalised text of the look-up, kept so that none allocates.
     scratch: Vec<u8>,
+    /// The hashes of texts with literals that came once, each at the place that it says.
+    seen_once: Box<[u64; SEEN_ONCE]>,
     /// How many catalogs there were before this one.
     catalog: u64,
     /// How many refusals were remembered.
@@ -91,6 +98,7 @@ impl Decisions {
             young_bytes: 0,
             old_bytes: 0,
             scratch: Vec::new(),
+            seen_once: Box::new([0; SEEN_ONCE]),
             catalog: 0,
             refusals: 0,
         }
@@ -118,7 +126,7 @@ impl Decisions {
             let is_short = seen.tokens <= TOKENS_AT_ONCE && text.len() <= BYTES_AT_ONCE;
             return if is_short { Lookup::Short } else { Lookup::Long };
         };
-        if may_be_exact && seen.constants == Constants::None {
+        if may_be_exact && (seen.constants == Constants::None || self.comes_again(text)) {
             self.keep_under(text.into(), decision.clone());
         }
         Lookup::Known(decision)
@@ -207,6 +215,13 @@ impl Decisions {
         let decision = entry.decision.clone();
         self.insert(text, entry);
         Some(decision)
+    }
+
+    /// Whether a text with literals came before as it is; notes that it came.
+    fn comes_again(&mut self, text: &[u8]) -> bool {
+        let hash = self.young.hasher().hash_one(text);
+        let seen = &mut self.seen_once[hash as usize % SEEN_ONCE];
+        std::mem::replace(seen, hash) == hash
     }
 
     /// Whether an entry by normalised text still counts.

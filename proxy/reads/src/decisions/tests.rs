@@ -34,7 +34,7 @@ fn texts_that_differ_in_literals_have_one_decision() {
     ] {
         assert_eq!(decisions.lookup(other.as_bytes(), UTF8), Lookup::Short, "{other}");
     }
-    assert_eq!(decisions.len(), 1);
+    assert_eq!(decisions.len(), 1, "none has come a second time");
 }
 
 #[test]
@@ -120,10 +120,17 @@ fn a_text_without_literals_is_known_by_its_bytes_until_something_is_refused() {
     for text in [text, other] {
         assert_eq!(decisions.lookup(text, UTF8), Lookup::Known(Decision::NotRead(Reason::Refused)));
     }
-    let with_literal = b"SELECT g FROM a WHERE b = 1";
-    decisions.remember(with_literal, UTF8, Decision::Read);
-    decisions.lookup(with_literal, UTF8);
-    assert_eq!(decisions.len(), 4, "no exact one of a text with literals");
+    decisions.remember(b"SELECT g FROM a WHERE b = 1", UTF8, Decision::Read);
+    for number in 2..100 {
+        let text = format!("SELECT g FROM a WHERE b = {number}");
+        assert_eq!(decisions.lookup(text.as_bytes(), UTF8), Lookup::Known(Decision::Read));
+    }
+    assert_eq!(decisions.len(), 4, "no exact one of texts whose literals differ");
+    for _ in 0..3 {
+        decisions.lookup(b"SELECT g FROM a WHERE b = 1 LIMIT 21", UTF8);
+        decisions.lookup(b"SELECT g FROM a WHERE b = 7", UTF8);
+    }
+    assert_eq!(decisions.len(), 5, "an exact one of what comes again");
 }
 
 #[test]
@@ -139,8 +146,8 @@ fn a_text_that_looks_like_a_normalised_one_is_not_taken_for_it() {
 fn texts_of_many_tokens_or_bytes_are_for_another_thread() {
     let mut decisions = Decisions::new(Limits::default());
     for (text, expected) in [
-        ("SELECT a".to_owned() + &", a".repeat(63), Lookup::Short),
-        ("SELECT a".to_owned() + &", a".repeat(64), Lookup::Long),
+        ("SELECT a".to_owned() + &", a".repeat(47), Lookup::Short),
+        ("SELECT a".to_owned() + &", a".repeat(48), Lookup::Long),
         (format!("SELECT '{}'", "x".repeat(4000)), Lookup::Short),
         (format!("SELECT '{}'", "x".repeat(4096)), Lookup::Long),
     ] {
