@@ -132,6 +132,31 @@ fn behaviour_13_after_an_error_all_up_to_sync_is_discarded() {
 }
 
 #[test]
+fn behaviour_13_a_query_behind_an_error_is_discarded_too() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("pool_size", 1).start();
+    let mut clients = both(&pg, &proxy);
+    for first in ["discard sequences", "prepare q as select 1", "do $$begin end$$", "select 1"] {
+        for failing in ["select 1/0", "rollback to nowhere", "select 1"] {
+            // pgimbal sends messages of its own around some of these queries: none of them may end
+            // what the server discards.
+            let pipeline = Pipeline::new()
+                .parse("s1", failing)
+                .bind("", "s1", &[])
+                .execute("", 0)
+                .query(first)
+                .query("select set_config('application_name', 'late', false)")
+                .sync()
+                .query("select current_setting('application_name')")
+                .query("deallocate all")
+                .query("reset all")
+                .sync();
+            same(&mut clients, &pipeline, &format!("{failing}, then {first}"));
+        }
+    }
+}
+
+#[test]
 fn behaviour_23_a_statement_a_name_or_a_bind_larger_than_any_buffer() {
     let pg = Postgres::start();
     let proxy = Config::before(&pg).start();

@@ -22,6 +22,7 @@ pub(super) fn query(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     turn.ready_link()?;
     statements::settled_name(turn, &[])?;
     if !message.is_whole() {
+        await_segment(turn)?;
         return long_query(turn, message);
     }
     let Some((0, text)) = message.body.split_last() else {
@@ -39,16 +40,13 @@ fn query_read(
     text: &[u8],
     classified: &Classified,
 ) -> Step {
+    await_segment(turn)?;
     if admission::is_refused(turn, classified) || admission::admit(turn, classified)?.is_refused() {
         // Answered in place of the server, as is the rest of its segment.
         return Ok(());
     }
     channels::bring_here(turn, classified, text)?;
     admission::await_facts(turn, classified)?;
-    if turn.session.unnamed.is_some() && turn.server()?.pending().may_skip() {
-        // Whether it destroys the unnamed statement depends on what is in front of it.
-        turn.await_replies()?;
-    }
     let temporary = names::name_for_query(turn, text, classified)?;
     let escaped = names::escape(turn, text, classified);
     // A PREPARE is followed if its name is closed behind it.
@@ -57,6 +55,15 @@ fn query_read(
     turn.effects = SegmentEffects::of_query(classified);
     send_query(turn, message, script, escaped.as_deref());
     names::take_back(turn, temporary);
+    Ok(())
+}
+
+/// If what is in front of a query in its segment fails, the server skips the query, and all up to a
+/// Sync: no Sync of pgimbal's own may come before that.
+fn await_segment(turn: &mut ClientTurn<'_>) -> Step {
+    if turn.server()?.pending().may_skip() {
+        turn.await_replies()?;
+    }
     Ok(())
 }
 
@@ -94,12 +101,8 @@ fn send_query(
         turn.session.phase = Phase::Barrier;
     }
     if let Some(server) = turn.server.as_deref_mut() {
-        // A query in a segment that fails in front of it is skipped: the server keeps whatever
-        // it has.
-        match server.pending().may_skip() {
-            true => server.set_unnamed(UnnamedStatement::Foreign),
-            false if is_refused => {}
-            false => server.set_unnamed(UnnamedStatement::Absent),
+        if !is_refused {
+            server.set_unnamed(UnnamedStatement::Absent);
         }
         server.pending_mut().push(Pending::Query(script.map(Box::new)));
         server.in_flight_mut().ended();
