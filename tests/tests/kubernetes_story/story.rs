@@ -172,8 +172,11 @@ impl Story {
         self.await_work();
         self.tell("the primary was killed, and the standby is the primary");
         readers.finish(&self.setup);
+        // A failover's effects are told once they are settled, some seconds after it.
+        eventually("what waited and what ran again is told", LIMIT, || {
+            self.seen_by_the_pods().iter().all(|count| *count > 0)
+        });
         let [held, again] = self.seen_by_the_pods();
-        assert!(held > 0 && again > 0, "{held} waited, {again} ran again");
         self.tell(&format!("{held} transactions and statements waited, {again} ran again"));
         let primary = &self.setup.cluster.nodes[0];
         let lost = self.pools.iter().map(|pool| Lost::of(pool.name(), &pool.errors(), primary));
