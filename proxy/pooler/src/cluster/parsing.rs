@@ -40,10 +40,7 @@ impl ParseJob {
     #[must_use]
     pub fn run(self) -> ParsedText {
         match self.0 {
-            Job::Text(text) => {
-                let decision = parse(&text.text, text.reading, &text.catalog);
-                ParsedText(Some((text, decision)))
-            }
+            Job::Text(text) => ParsedText(Some(parse(&text.text, text.reading, &text.catalog))),
             Job::Catalog(catalog, rows) => {
                 catalog.end_reading(rows.as_deref());
                 ParsedText(None)
@@ -52,14 +49,14 @@ impl ParseJob {
     }
 }
 
-/// What became of a job: what a text was found to do, if it was one.
+/// What a text was found to do; `None` of a catalog.
 #[derive(Debug)]
-pub struct ParsedText(Option<(UnparsedText, Decision)>);
+pub struct ParsedText(Option<Decision>);
 
 impl ParsedText {
-    /// The text, if it was one, and what it does.
-    pub(crate) fn text(&self) -> Option<(&UnparsedText, &Decision)> {
-        self.0.as_ref().map(|(text, decision)| (text, decision))
+    /// What the text does, if it was one.
+    pub(crate) fn decision(self) -> Option<Decision> {
+        self.0
     }
 }
 
@@ -169,13 +166,14 @@ impl Parsing {
         Some(ParseJob(Job::Text(text)))
     }
 
-    /// What was taken is done, or is not going to be.
-    pub(crate) fn end(&mut self) {
-        if std::mem::take(&mut self.under_way) == UnderWay::Text
-            && let Some(text) = self.texts.pop_front()
-        {
-            self.bytes -= text.text.len();
+    /// What was taken is done, or is not going to be. Returns it if it was a text.
+    pub(crate) fn end(&mut self) -> Option<UnparsedText> {
+        if std::mem::take(&mut self.under_way) != UnderWay::Text {
+            return None;
         }
+        let text = self.texts.pop_front()?;
+        self.bytes -= text.text.len();
+        Some(text)
     }
 }
 
@@ -195,16 +193,13 @@ mod tests {
         assert!(ask(&mut parsing, b"select 2"));
         let job = parsing.take().expect("there are two");
         assert!(parsing.take().is_none(), "one at a time");
-        let parsed = job.run();
-        assert_eq!(parsed.text().map(|text| text.1), Some(&Decision::Read));
+        assert_eq!(job.run().decision(), Some(Decision::Read));
         parsing.ask_for_catalog(Arc::default(), None);
-        parsing.end();
-        let catalog = parsing.take().expect("a catalog is first").run();
-        assert!(catalog.text().is_none());
-        parsing.end();
-        let other = parsing.take().expect("the other").run();
-        assert_eq!(other.text().map(|text| text.0.text().0), Some(&b"select 2"[..]));
-        parsing.end();
+        let ended = |parsing: &mut Parsing| parsing.end().map(|text| text.text);
+        assert_eq!(ended(&mut parsing).as_deref(), Some(&b"select 1"[..]));
+        assert!(parsing.take().is_some() && ended(&mut parsing).is_none(), "a catalog is first");
+        assert!(parsing.take().is_some());
+        assert_eq!(ended(&mut parsing).as_deref(), Some(&b"select 2"[..]));
         assert!(parsing.take().is_none());
         let half = vec![b' '; LIMIT / 2];
         let mut other = half.clone();

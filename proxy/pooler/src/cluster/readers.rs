@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use pgimbal_config::{ReadConsistency, ResolvedPool};
+use pgimbal_reads::{Decision, Reason};
 
 use super::Reader;
 use super::consistency;
@@ -78,10 +79,12 @@ pub(crate) fn wake_readers(core: &mut Core, now: Instant) {
 /// What the driver has taken to another thread is done; `None` if that has failed. Who waits for a
 /// text is woken, and looks again.
 pub(crate) fn parsed(core: &mut Core, parsed: Option<ParsedText>) {
-    core.tables.parsing.end();
-    if let Some((text, decision)) = parsed.as_ref().and_then(ParsedText::text) {
+    if let Some(text) = core.tables.parsing.end() {
+        // A text that could not be parsed must not be asked for again and again.
+        let decision = parsed.and_then(ParsedText::decision);
+        let decision = decision.unwrap_or(Decision::NotRead(Reason::NotParsed));
         let pool = &mut core.pools[text.pool()];
-        pool.remember_parsed(text.text(), text.catalog(), decision.clone());
+        pool.remember_parsed(text.text(), text.catalog(), decision);
     }
     for id in core.tables.parsing.take_waiting() {
         wake(core, id);
