@@ -161,8 +161,8 @@ settings! {
         /// How long a read may wait for a replica that shows what it must, before the primary
         /// serves it. Off: with `read_consistency = "strong"` 200 ms, else not at all.
         "read_wait" read_wait: Option<Duration> as OrOff<Span> = "off", applied, try "30ms";
-        /// What becomes of a statement of more than some hundred words, the first time that it
-        /// comes with `route = "auto"`: it goes to the primary while it is parsed, or waits for that,
+        /// What becomes of a statement of more than a hundred words or so, the first time that
+        /// it comes with `route = "auto"`: it goes to the primary while it is parsed, or waits for that,
         /// a few milliseconds.
         "read_unparsed" read_unparsed: ReadUnparsed as Choice<ReadUnparsed> = "primary", applied,
             try "wait";

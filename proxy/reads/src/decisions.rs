@@ -68,8 +68,8 @@ type Table = HashMap<Box<[u8]>, Entry, RandomState>;
 /// A cache of decisions by normalised text: two texts that differ only in literals, comments and
 /// white space have one entry. Beside it a text that is sent again as it is has one by its exact
 /// bytes, so that it need not be normalised: one without literals at once, one with literals when it
-/// comes a second time. The cache has two generations. When the young one has half of the bytes, it becomes the old one, whose entries
-/// that nobody has looked up since are forgotten.
+/// comes a second time. The cache has two generations. When the young one has half of the bytes, it
+/// becomes the old one, whose entries that nobody has looked up since are forgotten.
 #[derive(Debug)]
 pub struct Decisions {
     limits: Limits,

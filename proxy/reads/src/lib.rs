@@ -1,9 +1,9 @@
 //! Which SQL texts only read, by PostgreSQL's own grammar, so that a replica may serve them.
 //!
 //! [`Decisions`] is the fast path: a cache by the text without its literals. What it does not know,
-//! [`parse`] decides, on another thread where that takes long ([`Lookup`]). Both are told how the session's bytes are to
-//! be read, and what the [`Catalog`] of the database says of functions and relations. What is not
-//! known to be a read goes to the primary. It does no IO and reads no clock.
+//! [`parse`] decides, on another thread where that takes long ([`Lookup`]). Both are told how the
+//! session's bytes are to be read, and what the [`Catalog`] of the database says of functions and
+//! relations. What is not known to be a read goes to the primary. It does no IO and reads no clock.
 //!
 //! No text shows which names are temporary tables of its session, so the caller sends a session
 //! that has some to the primary. A function that the catalog calls stable and that writes all the
