@@ -28,7 +28,7 @@ use pgimbal_wire::error::SqlState;
 
 use crate::cluster::decided::Basis;
 use crate::cluster::parsing::Parsing;
-use crate::cluster::reads::{Decided, Reads};
+use crate::cluster::reads::{Decided, Reads, SharedCatalog};
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::listener::Listener;
 use crate::pool::shared::{DatabaseWrites, Limits, Share, SharedPool};
@@ -517,8 +517,8 @@ impl Pool {
         reading: Reading,
         parsing: &mut Parsing,
     ) -> Decided {
-        let shared = Arc::clone(&self.shared.database);
-        self.reads_mut().decide(&shared.catalog, (text, reading), parsing)
+        let (reads, catalog) = self.reads_and_catalog();
+        reads.decide(catalog, (text, reading), parsing)
     }
 
     /// Another thread has decided by `catalog` whether a text only reads.
@@ -528,28 +528,31 @@ impl Pool {
         catalog: &Arc<Catalog>,
         decision: Decision,
     ) {
-        self.reads_mut().remember_parsed(text, catalog, decision);
+        self.reads_and_catalog().0.remember_parsed(text, catalog, decision);
     }
 
     /// By what texts are decided now.
     pub(crate) fn read_basis(&mut self) -> Basis {
-        self.reads_mut().basis()
+        self.reads_and_catalog().0.basis()
     }
 
     /// Whether texts are still decided by this.
     pub(crate) fn is_read_basis(&mut self, basis: &Basis) -> bool {
-        let shared = Arc::clone(&self.shared.database);
-        self.reads_mut().is_current(&shared.catalog, basis)
+        let (reads, catalog) = self.reads_and_catalog();
+        reads.is_current(catalog, basis)
     }
 
     /// A replica has refused a text: it is no read from now on.
     pub(crate) fn remember_refused(&mut self, text: &[u8], reading: Reading) {
-        self.reads_mut().remember_refused(text, reading);
+        self.reads_and_catalog().0.remember_refused(text, reading);
     }
 
-    fn reads_mut(&mut self) -> &mut Reads {
-        let (shared, limit) = (&self.shared.database.catalog, self.config.pool.max_statement_bytes);
-        self.reads.get_or_insert_with(|| Box::new(Reads::new(self.id, shared, limit)))
+    /// The decisions of the pool, and the catalog of its database.
+    fn reads_and_catalog(&mut self) -> (&mut Reads, &SharedCatalog) {
+        let Self { id, reads, shared, config, .. } = self;
+        let (catalog, limit) = (&*shared.database.catalog, config.pool.max_statement_bytes);
+        let reads = reads.get_or_insert_with(|| Box::new(Reads::new(*id, catalog, limit)));
+        (reads, catalog)
     }
 
     /// The replicas, beginning with the one whose turn it is.
