@@ -1,13 +1,13 @@
 //! The decisions of one pool, by normalised text.
 
-use std::hash::BuildHasher;
 use std::mem;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use pgimbal_lexer::{Encoding, Reading, StandardStrings};
 
-use crate::normal::{Constants, may_begin_as_read, normalise};
+use crate::normal::{Normalised, may_begin_as_read, normalise};
+use crate::shapes::Shapes;
 use crate::{Catalog, Decision, Reason, parse};
 
 /// What bounds the memory and the time of [`Decisions`].
@@ -29,6 +29,9 @@ impl Default for Limits {
 /// What keeping a text costs beside its bytes: its place in the table, and the allocation.
 const ENTRY_BYTES: usize = 104;
 
+/// Shapes have a quarter of the cache's bytes.
+const SHARE_OF_SHAPES: usize = 4;
+
 /// A worker may parse a text of at most so many tokens and bytes in its turn: none then takes more
 /// than 200 us. The grammar needs 0.5 to 1 us for a token; the benchmark `reads` measures it.
 const TOKENS_AT_ONCE: usize = 96;
@@ -45,10 +48,6 @@ pub enum Lookup {
     Long,
 }
 
-/// How many texts with literals are remembered by their hash, to see whether one comes again as it
-/// was.
-const SEEN_ONCE: usize = 256;
-
 /// How the bytes of nearly every session are read.
 const USUAL: Reading = Reading { strings: StandardStrings::On, encoding: Encoding::Utf8 };
 
@@ -58,17 +57,16 @@ struct Entry {
     /// The catalog by which it was decided. Once there is another, it counts only if it is a
     /// refusal.
     catalog: u64,
-    /// How many refusals were remembered when it was made. An entry by exact text counts only as
-    /// long as there is no other.
+    /// How many refusals were remembered when it was made. An entry by exact text or by shape counts
+    /// only as long as there is no other.
     refusals: u64,
 }
 
 type Table = HashMap<Box<[u8]>, Entry, RandomState>;
 
 /// A cache of decisions by normalised text: two texts that differ only in literals, comments and
-/// white space have one entry. Beside it a text that is sent again as it is has one by its exact
-/// bytes, so that it need not be normalised: one without literals at once, one with literals when it
-/// comes a second time. The cache has two generations. When the young one has half of the bytes, it
+/// white space have one entry. Beside it a text that comes again has one by its exact bytes, or by its
+/// shape if it has constants, so that it need not be normalised. The cache has two generations. When the young one has half of its bytes, it
 /// becomes the old one, whose entries that nobody has looked up since are forgotten.
 #[derive(Debug)]
 pub struct Decisions {
@@ -78,9 +76,8 @@ pub struct Decisions {
     young_bytes: usize,
     old_bytes: usize,
     /// The normalised text of the look-up, kept so that none allocates.
-    scratch: Vec<u8>,
-    /// The hashes of texts with literals that came once, each at the place that it says.
-    seen_once: Box<[u64; SEEN_ONCE]>,
+    scratch: Normalised,
+    shapes: Shapes<Entry>,
     /// How many catalogs there were before this one.
     catalog: u64,
     /// How many refusals were remembered.
@@ -97,8 +94,8 @@ impl Decisions {
             old: Table::default(),
             young_bytes: 0,
             old_bytes: 0,
-            scratch: Vec::new(),
-            seen_once: Box::new([0; SEEN_ONCE]),
+            scratch: Normalised::default(),
+            shapes: Shapes::new(limits.cache_bytes / SHARE_OF_SHAPES),
             catalog: 0,
             refusals: 0,
         }
@@ -112,22 +109,18 @@ impl Decisions {
         }
         // A normalised text begins with a NUL.
         let may_be_exact = reading == USUAL && text.first() != Some(&0);
-        if may_be_exact
-            && let Some(entry) = self.young.get(text)
-            && (entry.catalog, entry.refusals) == (self.catalog, self.refusals)
-        {
-            return Lookup::Known(entry.decision.clone());
+        if may_be_exact && let Some(decision) = self.find_as_it_is(text) {
+            return Lookup::Known(decision);
         }
-        let seen = match normalise(text, reading, &mut self.scratch) {
-            Ok(seen) => seen,
-            Err(reason) => return Lookup::Known(Decision::NotRead(reason)),
-        };
+        if let Err(reason) = normalise(text, reading, &mut self.scratch) {
+            return Lookup::Known(Decision::NotRead(reason));
+        }
         let Some(decision) = self.find_normalised() else {
-            let is_short = seen.tokens <= TOKENS_AT_ONCE && text.len() <= BYTES_AT_ONCE;
+            let is_short = self.scratch.tokens() <= TOKENS_AT_ONCE && text.len() <= BYTES_AT_ONCE;
             return if is_short { Lookup::Short } else { Lookup::Long };
         };
-        if may_be_exact && (seen.constants == Constants::None || self.comes_again(text)) {
-            self.keep_under(text.into(), decision.clone());
+        if may_be_exact {
+            self.keep_as_it_is(text, decision.clone());
         }
         Lookup::Known(decision)
     }
@@ -171,10 +164,10 @@ impl Decisions {
         self.catalog += 1;
     }
 
-    /// How many texts are kept, exact ones too.
+    /// How many texts are kept, exact ones and shapes too.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.young.len() + self.old.len() + self.shapes.len()
     }
 
     /// Whether no text is kept.
@@ -187,7 +180,7 @@ impl Decisions {
     /// [`Limits::cache_bytes`].
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.young_bytes + self.old_bytes
+        self.young_bytes + self.old_bytes + self.shapes.bytes()
     }
 
     /// # Errors
@@ -202,12 +195,31 @@ impl Decisions {
         Ok(())
     }
 
+    /// The decision of the text, by its bytes or by its shape.
+    fn find_as_it_is(&mut self, text: &[u8]) -> Option<Decision> {
+        let now = (self.catalog, self.refusals);
+        let entry = self.young.get(text).or_else(|| self.shapes.find(text))?;
+        ((entry.catalog, entry.refusals) == now).then(|| entry.decision.clone())
+    }
+
+    /// Keeps the decision of the text that was just normalised by its bytes or its shape.
+    fn keep_as_it_is(&mut self, text: &[u8], decision: Decision) {
+        match self.scratch.constants() {
+            Some([]) => self.keep_under(text.into(), decision),
+            Some(constants) => {
+                let (catalog, refusals) = (self.catalog, self.refusals);
+                self.shapes.keep(text, constants, Entry { decision, catalog, refusals });
+            }
+            None => {}
+        }
+    }
+
     /// The decision of the normalised text in `scratch`, which becomes a young one.
     fn find_normalised(&mut self) -> Option<Decision> {
-        if let Some(entry) = self.young.get(&self.scratch[..]) {
+        if let Some(entry) = self.young.get(self.scratch.text()) {
             return self.counts(entry).then(|| entry.decision.clone());
         }
-        let (text, entry) = self.old.remove_entry(&self.scratch[..])?;
+        let (text, entry) = self.old.remove_entry(self.scratch.text())?;
         self.old_bytes -= cost(&text);
         if !self.counts(&entry) {
             return None;
@@ -215,13 +227,6 @@ impl Decisions {
         let decision = entry.decision.clone();
         self.insert(text, entry);
         Some(decision)
-    }
-
-    /// Whether a text with literals came before as it is; notes that it came.
-    fn comes_again(&mut self, text: &[u8]) -> bool {
-        let hash = self.young.hasher().hash_one(text);
-        let seen = &mut self.seen_once[hash as usize % SEEN_ONCE];
-        std::mem::replace(seen, hash) == hash
     }
 
     /// Whether an entry by normalised text still counts.
@@ -235,7 +240,7 @@ impl Decisions {
         {
             return;
         }
-        self.keep_under(self.scratch.as_slice().into(), decision);
+        self.keep_under(self.scratch.text().into(), decision);
     }
 
     fn keep_under(&mut self, key: Box<[u8]>, decision: Decision) {
@@ -251,7 +256,7 @@ impl Decisions {
     }
 
     fn insert(&mut self, text: Box<[u8]>, entry: Entry) {
-        let half = self.limits.cache_bytes / 2;
+        let half = (self.limits.cache_bytes - self.limits.cache_bytes / SHARE_OF_SHAPES) / 2;
         let cost = cost(&text);
         if cost > half {
             return;

@@ -9,7 +9,7 @@ use pg_query::protobuf::RawStmt;
 use pg_query::{NodeEnum, ParserOptions};
 use pgimbal_lexer::{Reading, StandardStrings};
 
-use crate::normal::normalise;
+use crate::normal::{Normalised, normalise};
 use crate::{Catalog, Decision, Reason};
 
 /// A longer text (256 KiB) is never parsed, whatever the operator's limit: its tree would take a
@@ -32,7 +32,7 @@ fn why_not(text: &[u8], reading: Reading, catalog: &Catalog) -> Option<Reason> {
     if text.len() > LONGEST_PARSED {
         return Some(Reason::TooLong);
     }
-    if let Err(reason) = normalise(text, reading, &mut Vec::new()) {
+    if let Err(reason) = normalise(text, reading, &mut Normalised::default()) {
         return Some(reason);
     }
     let Ok(text) = std::str::from_utf8(text) else { return Some(Reason::Encoding) };

@@ -14,6 +14,7 @@ mod decision;
 mod decisions;
 mod grammar;
 mod normal;
+mod shapes;
 mod split;
 
 pub use catalog::{CATALOG_QUERY, Catalog, CatalogError, CatalogRow};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use pgimbal_lexer::{Lexer, Literal, Reading, Sink, StandardStrings};
 
 use crate::Reason;
+use crate::shapes::{Constant, ConstantKind};
 
 /// Whether a text may begin as a read, by its first word. Most writes are told apart here.
 pub(crate) fn may_begin_as_read(text: &[u8]) -> bool {
@@ -24,23 +25,54 @@ fn is_read_word(word: &[u8]) -> bool {
     WORDS.iter().any(|read| read.eq_ignore_ascii_case(word))
 }
 
-/// What was seen of a text while it was normalised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A text without what does not count, kept to be used again so that none allocates.
+#[derive(Debug, Default)]
 pub(crate) struct Normalised {
-    /// Words, names, literals, numbers and marks, without comments.
-    pub(crate) tokens: usize,
-    pub(crate) constants: Constants,
+    text: Vec<u8>,
+    constants: Vec<Constant>,
+    has_others: bool,
+    tokens: usize,
 }
 
-/// Whether a text has literals or numbers, so that it is hardly ever sent twice with the same ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Constants {
-    None,
-    Some,
+/// More constants are not told one by one.
+const CONSTANTS: usize = 32;
+
+impl Normalised {
+    /// The normalised text. It begins with a NUL, which no text that is a read has.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Words, names, constants, parameters and marks, without comments.
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The numbers and plain strings, or nothing if the text has a constant of another kind or too
+    /// many of them.
+    pub(crate) fn constants(&self) -> Option<&[Constant]> {
+        (!self.has_others).then_some(&self.constants)
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.text.push(0);
+        self.constants.clear();
+        self.has_others = false;
+        self.tokens = 0;
+    }
+
+    #[inline]
+    fn note_constant(&mut self, kind: ConstantKind, span: &Range<usize>) {
+        if self.constants.len() < CONSTANTS {
+            self.constants.push(Constant { kind, start: span.start, end: span.end });
+        } else {
+            self.has_others = true;
+        }
+    }
 }
 
-/// Writes the normalised text into `into`, which is emptied before. It begins with a NUL, which no
-/// text that is a read has.
+/// Writes the normalised text into `into`, which is emptied before.
 ///
 /// Two texts with the same result differ in nothing but literals, comments and white space.
 ///
@@ -49,25 +81,23 @@ pub(crate) enum Constants {
 pub(crate) fn normalise(
     text: &[u8],
     reading: Reading,
-    into: &mut Vec<u8>,
-) -> Result<Normalised, Reason> {
+    into: &mut Normalised,
+) -> Result<(), Reason> {
     into.clear();
-    into.push(0);
     if !text.is_ascii() && !is_utf8(text, reading) {
         return Err(Reason::Encoding);
     }
     if reading.strings == StandardStrings::Off && text.contains(&b'\\') {
         return Err(Reason::Backslash);
     }
-    let seen = Normalised { tokens: 0, constants: Constants::None };
-    let mut normaliser = Normaliser { text, into, end: 0, next: Next::Statement, found: Ok(seen) };
+    let mut normaliser = Normaliser::new(text, into);
     let mut lexer = Lexer::new(reading.strings);
     lexer.feed(text, &mut normaliser);
     if lexer.is_in_quotes() {
         return Err(Reason::NotParsed);
     }
     lexer.finish(&mut normaliser);
-    normaliser.found
+    normaliser.finish()
 }
 
 /// Whether the server sees the bytes that the client sent, and these are UTF-8.
@@ -77,11 +107,14 @@ fn is_utf8(text: &[u8], reading: Reading) -> bool {
 
 struct Normaliser<'a> {
     text: &'a [u8],
-    into: &'a mut Vec<u8>,
+    into: &'a mut Normalised,
+    /// What stands in the text from here to `end` is normal, and not yet copied: a short text is
+    /// copied in a few pieces.
+    copied: usize,
     /// Where the token before this one ended in the text.
     end: usize,
     next: Next,
-    found: Result<Normalised, Reason>,
+    refused: Option<Reason>,
 }
 
 /// What a word would be.
@@ -92,52 +125,85 @@ enum Next {
     Any,
 }
 
-impl Normaliser<'_> {
-    /// Adds a token, behind a space if something stands between it and the one before it.
+impl<'a> Normaliser<'a> {
+    fn new(text: &'a [u8], into: &'a mut Normalised) -> Self {
+        Self { text, into, copied: 0, end: 0, next: Next::Statement, refused: None }
+    }
+
+    /// Adds a token as it stands in the text.
     #[inline]
-    fn add(&mut self, token: &[u8], span: Range<usize>) {
-        if let Ok(seen) = &mut self.found {
-            seen.tokens += 1;
-        }
-        if span.start != self.end && self.into.len() > 1 {
-            self.into.push(b' ');
-        }
-        self.into.extend_from_slice(token);
+    fn keep(&mut self, start: usize, end: usize) {
+        self.separate(start);
+        self.end = end;
+    }
+
+    /// Adds another token in place of what stands in the text.
+    #[inline]
+    fn replace(&mut self, token: &[u8], span: Range<usize>) {
+        self.separate(span.start);
+        self.copy_to(span.start);
+        self.into.text.extend_from_slice(token);
+        self.copied = span.end;
         self.end = span.end;
     }
 
+    /// A token begins here: whatever stands between it and the one before it counts as a space.
     #[inline]
-    fn note_constant(&mut self) {
-        if let Ok(seen) = &mut self.found {
-            seen.constants = Constants::Some;
+    fn separate(&mut self, start: usize) {
+        self.into.tokens += 1;
+        let is_normal = start == self.end
+            || (start == self.end + 1 && self.text[self.end] == b' ' && self.end != 0);
+        if !is_normal {
+            self.separate_anew(start);
         }
+    }
+
+    fn separate_anew(&mut self, start: usize) {
+        self.copy_to(self.end);
+        if self.into.text.len() > 1 {
+            self.into.text.push(b' ');
+        }
+        self.copied = start;
+    }
+
+    #[inline]
+    fn copy_to(&mut self, end: usize) {
+        self.into.text.extend_from_slice(&self.text[self.copied..end]);
+    }
+
+    /// Whether this literal is `'…'`, with no doubled quote.
+    #[inline]
+    fn is_plain_string(&self, span: &Range<usize>) -> bool {
+        let literal = &self.text[span.clone()];
+        literal[0] == b'\'' && !literal[1..literal.len() - 1].contains(&b'\'')
     }
 
     #[cold]
     fn refuse(&mut self, reason: Reason) {
-        if self.found.is_ok() {
-            self.found = Err(reason);
-        }
+        self.refused.get_or_insert(reason);
+    }
+
+    fn finish(mut self) -> Result<(), Reason> {
+        self.copy_to(self.end);
+        self.refused.map_or(Ok(()), Err)
     }
 }
 
 impl Sink for Normaliser<'_> {
     #[inline]
     fn word(&mut self, _: &[u8], span: Range<usize>) {
-        let word = &self.text[span.clone()];
         if self.next == Next::Statement {
             self.next = Next::Any;
-            if !is_read_word(word) {
+            if !is_read_word(&self.text[span.clone()]) {
                 self.refuse(Reason::Statement);
             }
         }
-        self.add(word, span);
+        self.keep(span.start, span.end);
     }
 
     #[inline]
     fn quoted(&mut self, _: &[u8], span: Range<usize>) {
-        let quoted = &self.text[span.clone()];
-        self.add(quoted, span);
+        self.keep(span.start, span.end);
     }
 
     #[inline]
@@ -146,20 +212,22 @@ impl Sink for Normaliser<'_> {
             Literal::Bits => b"B''",
             _ => b"'''",
         };
-        self.note_constant();
-        self.add(token, span);
+        if kind == Literal::Plain && self.is_plain_string(&span) {
+            self.into.note_constant(ConstantKind::String, &span);
+        } else {
+            self.into.has_others = true;
+        }
+        self.replace(token, span);
     }
 
     #[inline]
     fn number(&mut self, span: Range<usize>) {
-        let token = match self.text[span.start] {
-            b'$' => b"$",
-            _ => {
-                self.note_constant();
-                b"0"
-            }
-        };
-        self.add(token, span);
+        if self.text[span.start] == b'$' {
+            self.replace(b"$", span);
+        } else {
+            self.into.note_constant(ConstantKind::Number, &span);
+            self.replace(b"0", span);
+        }
     }
 
     #[inline]
@@ -169,7 +237,7 @@ impl Sink for Normaliser<'_> {
             0 => self.refuse(Reason::Unfollowed),
             _ => {}
         }
-        self.add(&[byte], at..at + 1);
+        self.keep(at, at + 1);
     }
 
     fn inside(&mut self, _: &[u8]) {}
