@@ -11,7 +11,7 @@ use pgimbal_tests::http::metric;
 use pgimbal_tests::library::{converse, node, python};
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{Message, Pgimbal, Pipeline, Postgres, WireClient};
+use pgimbal_tests::{Message, Pgimbal, Pipeline, Postgres, Reply, WireClient};
 
 const CHANNELS: &str = "select coalesce(string_agg(c, ',' order by c), '') \
                         from pg_listening_channels() c";
@@ -144,6 +144,33 @@ fn behaviour_33_a_listen_counts_from_the_commit_of_its_transaction() {
     hears_only(&pg, &mut client, &[]);
     assert_eq!(client.value(CHANNELS), "news,third");
     assert!(nobody_is_pinned(&proxy));
+}
+
+#[test]
+fn behaviour_33_a_listen_hears_what_is_notified_behind_it_and_nothing_of_before() {
+    let (_pg, proxy) = start();
+    let (mut other, mut speaker, mut client) = (proxy.client(), proxy.client(), proxy.client());
+    // The shared connection listens to the channel already.
+    other.ok("listen news");
+    let listens: [&dyn Fn(&mut WireClient) -> Reply; 3] = [
+        &|client| client.ok("listen news"),
+        &|client| client.run(&Pipeline::new().run("listen news").sync()),
+        &|client| {
+            client.ok("begin");
+            client.ok("listen news");
+            client.ok("commit")
+        },
+    ];
+    for (round, listen) in (0..300).zip(listens.iter().cycle()) {
+        speaker.ok("notify news, 'before'");
+        let reply = listen(&mut client);
+        reply.no_error();
+        let behind = format!("behind {round}");
+        speaker.ok(&format!("notify news, '{behind}'"));
+        let early = reply.messages.iter().find(|message| message.tag == b'A').map(told);
+        assert_eq!(early.unwrap_or_else(|| heard(&mut client)), news(&behind), "round {round}");
+        client.ok("unlisten news");
+    }
 }
 
 #[test]

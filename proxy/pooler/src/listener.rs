@@ -41,6 +41,9 @@ pub(crate) struct Listener {
     /// The sessions that wait for their channels, longest first.
     requests: VecDeque<Request>,
     line: Line,
+    /// How many queries were made for it, and how many of these when the last answer came.
+    made: u64,
+    answered: u64,
     /// The connection that takes over from it; `None` mostly.
     successor: Option<Successor>,
     /// What that runs first.
@@ -89,6 +92,9 @@ struct Request {
     session: SessionId,
     channels: Vec<Channel>,
     since: Instant,
+    /// How many queries were made before it came. The answer to a later one is behind all that was
+    /// notified before, which the session does not hear.
+    behind: u64,
 }
 
 /// A session, and the channels that it waits for or has got.
@@ -148,6 +154,8 @@ impl Default for Listener {
             changed: Vec::new(),
             requests: VecDeque::new(),
             line: Line::None,
+            made: 0,
+            answered: 0,
             successor: None,
             first_of_successor: Box::default(),
             backoff: Backoff::new(FIRST_PAUSE),
@@ -163,14 +171,9 @@ impl Listener {
         self.channels.get_key_value(name).map_or_else(|| name.into(), |(known, _)| Rc::clone(known))
     }
 
-    /// A session is to listen to these channels from its next message on. Returns whether the
-    /// connection listens to all of them already; if not, the session waits.
-    pub(crate) fn request(
-        &mut self,
-        session: SessionId,
-        channels: Vec<Channel>,
-        now: Instant,
-    ) -> bool {
+    /// A session is to listen to these channels from its next message on. It waits until the
+    /// connection listens to all of them, and has told what was notified before.
+    pub(crate) fn request(&mut self, session: SessionId, channels: Vec<Channel>, now: Instant) {
         self.unused_since = None;
         for channel in &channels {
             let entry = self.channels.entry(Rc::clone(channel)).or_default();
@@ -181,11 +184,7 @@ impl Listener {
                 self.changed.push(Rc::clone(channel));
             }
         }
-        let is_there = self.listens_to(&channels);
-        if !is_there {
-            self.requests.push_back(Request { session, channels, since: now });
-        }
-        is_there
+        self.requests.push_back(Request { session, channels, since: now, behind: self.made });
     }
 
     /// A session does not listen to these channels any more.
@@ -214,9 +213,9 @@ impl Listener {
     /// Takes the sessions whose channels the connection listens to by now.
     fn take_granted(&mut self) -> Vec<Requested> {
         let requests = std::mem::take(&mut self.requests);
-        let (granted, waiting) = requests
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|request| self.listens_to(&request.channels));
+        let (granted, waiting) = requests.into_iter().partition::<VecDeque<_>, _>(|request| {
+            self.answered > request.behind && self.listens_to(&request.channels)
+        });
         self.requests = waiting;
         granted.into_iter().map(|request| (request.session, request.channels)).collect()
     }
@@ -299,6 +298,7 @@ impl Listener {
         if !first.is_empty() {
             encode::query(&mut out, first);
             in_flight = Some(Batch::default());
+            self.made += 1;
         }
         self.line = Line::Open(OpenLine { id, since: now, out, in_flight, skips: 0 });
     }
@@ -318,6 +318,9 @@ impl Listener {
             }
         };
         self.successor = None;
+        for request in &mut self.requests {
+            request.behind = self.made;
+        }
         self.channels.retain(|_, entry| !entry.sessions.is_empty());
         self.changed.clear();
         for (channel, entry) in &mut self.channels {
@@ -372,6 +375,7 @@ impl Listener {
         let Line::Open(open) = &mut self.line else { return None };
         encode::query(&mut open.out, &text);
         open.in_flight = Some(Batch::default());
+        self.made += 1;
         Some(open.id)
     }
 
@@ -429,6 +433,7 @@ impl Listener {
         encode::query(&mut out, &next.last_query());
         let (in_flight, skips) = (Some(Batch::default()), next.unanswered());
         self.line = Line::Open(OpenLine { id: next.id(), since: now, out, in_flight, skips });
+        self.made += 1;
         old
     }
 
@@ -436,8 +441,11 @@ impl Listener {
     /// is something to be written to it.
     fn pump(&mut self) -> Option<ServerId> {
         let is_held = self.successor.as_ref().is_some_and(Successor::holds_queries);
+        // An empty query does for who only has to be behind what was notified before.
+        let is_awaited = self.requests.back().is_some_and(|last| last.behind == self.made);
+        let is_due = is_awaited || !self.changed.is_empty();
         let Line::Open(open) = &mut self.line else { return None };
-        if open.in_flight.is_none() && !self.changed.is_empty() && !is_held {
+        if open.in_flight.is_none() && is_due && !is_held {
             let (mut batch, mut text) = (Batch::default(), Vec::new());
             let at_once = self.changed.len().min(CHANNELS_AT_ONCE);
             for channel in self.changed.drain(..at_once) {
@@ -457,9 +465,10 @@ impl Listener {
                     (_, OnServer::Changing) | (false, OnServer::Yes) => {}
                 }
             }
-            if !text.is_empty() {
+            if is_awaited || !text.is_empty() {
                 encode::query(&mut open.out, &text);
                 open.in_flight = Some(batch);
+                self.made += 1;
             }
         }
         (!open.out.is_empty()).then_some(open.id)
@@ -499,6 +508,7 @@ impl Listener {
             return Some(Answered::Done);
         }
         let batch = open.in_flight.take()?;
+        self.answered = self.made;
         let (listened, unlistened) = match batch.has_failed {
             true => (OnServer::No, OnServer::Yes),
             false => (OnServer::Yes, OnServer::No),
@@ -551,6 +561,11 @@ mod tests {
         names.iter().map(|name| name.as_bytes().into()).collect()
     }
 
+    /// Takes the sessions that wait no more.
+    fn granted(listener: &mut Listener) -> Vec<SessionId> {
+        listener.take_granted().into_iter().map(|(session, _)| session).collect()
+    }
+
     /// The text of the query that is to be written, if there is one.
     fn query(listener: &mut Listener) -> Option<String> {
         listener.pump()?;
@@ -562,13 +577,15 @@ mod tests {
     fn a_channel_is_listened_to_once_and_until_its_last_session_is_gone() {
         let (mut listener, now) = (Listener::default(), Instant::now());
         listener.opened(LINE, b"", now);
-        assert!(!listener.request(ONE, channels(&["a\"b"]), now));
+        listener.request(ONE, channels(&["a\"b"]), now);
         assert_eq!(query(&mut listener).as_deref(), Some("LISTEN \"a\"\"b\";"));
-        assert!(!listener.request(TWO, channels(&["a\"b"]), now), "it is on its way");
-        assert_eq!(query(&mut listener), None);
+        listener.request(TWO, channels(&["a\"b"]), now);
+        assert_eq!(query(&mut listener), None, "it is on its way");
         assert_eq!(listener.answered(), Some(Answered::Done));
-        let granted: Vec<_> = listener.take_granted().into_iter().map(|(it, _)| it).collect();
-        assert_eq!(granted, [ONE, TWO]);
+        assert_eq!(granted(&mut listener), [ONE]);
+        assert_eq!(query(&mut listener).as_deref(), Some(""), "what was notified comes first");
+        assert_eq!(listener.answered(), Some(Answered::Done));
+        assert_eq!(granted(&mut listener), [TWO]);
         listener.release(ONE, &channels(&["a\"b"]));
         assert_eq!(query(&mut listener), None);
         assert_eq!(listener.unused_for(now), None);
@@ -576,13 +593,34 @@ mod tests {
         assert_eq!(listener.unused_for(now), Some(Duration::ZERO));
         assert_eq!(query(&mut listener).as_deref(), Some("UNLISTEN \"a\"\"b\";"));
         // Somebody comes while that is on its way.
-        assert!(!listener.request(ONE, channels(&["a\"b"]), now));
+        listener.request(ONE, channels(&["a\"b"]), now);
         assert_eq!(listener.answered(), Some(Answered::Done));
         assert!(listener.take_granted().is_empty());
         assert_eq!(query(&mut listener).as_deref(), Some("LISTEN \"a\"\"b\";"));
         assert_eq!(listener.answered(), Some(Answered::Done));
         assert_eq!(listener.take_granted().len(), 1);
-        assert!(listener.request(TWO, channels(&["a\"b"]), now), "it is there");
+        assert_eq!(query(&mut listener), None);
+    }
+
+    #[test]
+    fn who_waits_while_the_connection_is_lost_waits_for_the_next_one() {
+        let (mut listener, now) = (Listener::default(), Instant::now());
+        listener.opened(LINE, b"", now);
+        listener.request(ONE, channels(&["a"]), now);
+        assert!(query(&mut listener).is_some());
+        assert_eq!(listener.answered(), Some(Answered::Done));
+        assert_eq!(granted(&mut listener), [ONE]);
+        listener.request(TWO, channels(&["a"]), now);
+        assert_eq!(query(&mut listener).as_deref(), Some(""));
+        listener.lose(now);
+        listener.opened(LINE, b"SET x TO 1", now);
+        assert_eq!(query(&mut listener).as_deref(), Some("SET x TO 1"));
+        assert_eq!(listener.answered(), Some(Answered::Done));
+        assert!(granted(&mut listener).is_empty());
+        assert_eq!(query(&mut listener).as_deref(), Some("LISTEN \"a\";"));
+        assert_eq!(listener.answered(), Some(Answered::Done));
+        assert_eq!(granted(&mut listener), [TWO]);
+        assert_eq!(query(&mut listener), None);
     }
 
     #[test]

@@ -42,10 +42,7 @@ pub(super) fn await_channels(turn: &mut ClientTurn<'_>, classified: &Classified)
     }
     let listener = turn.pool.listener_or_new();
     let channels: Vec<Channel> = names.iter().map(|name| listener.channel(name)).collect();
-    if listener.request(turn.session.id, channels.clone(), turn.now) {
-        turn.session.channels.grant(&channels);
-        return Ok(());
-    }
+    listener.request(turn.session.id, channels.clone(), turn.now);
     turn.session.channels.begin_wait(&channels);
     turn.tables.channel_work.note_pool(turn.pool.id(), turn.now);
     Err(stop(turn))
