@@ -42,6 +42,14 @@ fn a_read_of_an_own_write_waits_for_a_replica_as_long_as_read_wait_says() {
     assert_eq!(read_own_write(&mut client, 51), *primary, "it has waited in vain");
 }
 
+/// How many clients wait.
+fn waiting(setup: &Setup) -> usize {
+    let is_waiting = |row: &&Vec<(String, String)>| {
+        row.iter().any(|(name, value)| name == "state" && value == "waiting")
+    };
+    setup.proxy.console("show clients").iter().filter(is_waiting).count()
+}
+
 #[test]
 fn while_a_read_waits_its_client_may_cancel_and_leave() {
     let setup = Setup::with(1, |config| config.tables("read_wait = \"60s\""));
@@ -51,20 +59,13 @@ fn while_a_read_waits_its_client_may_cancel_and_leave() {
     eventually("replay is paused", SOON, || {
         standby.value("select pg_get_wal_replay_pause_state()") == "paused"
     });
-    let waiting = |count: usize| {
-        let clients = setup.proxy.console("show clients");
-        let is_waiting = |row: &&Vec<(String, String)>| {
-            row.iter().any(|(name, value)| name == "state" && value == "waiting")
-        };
-        clients.iter().filter(is_waiting).count() == count
-    };
     for client in [&mut client, &mut leaver] {
         client.ok("insert into items values (nextval('numbers'), 'new')");
         client.start_query(HERE);
     }
-    eventually("both wait", SOON, || waiting(2));
+    eventually("both wait", SOON, || waiting(&setup) == 2);
     drop(leaver);
-    eventually("the one that has left waits no more", SOON, || waiting(1));
+    eventually("the one that has left waits no more", SOON, || waiting(&setup) == 1);
     let before = ticks(&setup);
     std::thread::sleep(Duration::from_secs(1));
     let used = ticks(&setup) - before;
@@ -104,6 +105,58 @@ fn a_long_statement_may_wait_until_it_is_parsed() {
         let rows = client.run(&Pipeline::new().run(&long(nulls + 1)).sync()).texts();
         assert_eq!(rows[0][0], *replica, "{nulls}");
     }
+}
+
+/// A statement of nearly 16 KiB that tells where it runs; each number has another one.
+fn longest(number: usize) -> String {
+    format!("select here() as n{number} where true{}", " or null is null".repeat(1000))
+}
+
+/// How many of them are kept until they are parsed (128 KiB).
+const KEPT: usize = 8;
+
+#[test]
+fn while_a_statement_waits_to_be_parsed_its_client_may_cancel_and_leave() {
+    let setup = Setup::with(1, |config| config.tables("read_unparsed = \"wait\""));
+    let [_, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut others: Vec<WireClient> = (1..KEPT).map(|_| setup.client()).collect();
+    let (mut client, mut leaver) = (setup.client(), setup.client());
+    for (number, other) in others.iter_mut().enumerate() {
+        other.start_query(&longest(number));
+    }
+    client.start_query(&long(300));
+    leaver.start_query(&long(301));
+    leaver.disconnect(true);
+    client.cancel(setup.proxy.port);
+    assert_eq!(client.read_reply().sqlstate(), "57014");
+    // Its next statement waits for the same text again.
+    let again = Pipeline::new().run(&long(300)).sync();
+    assert_eq!(client.run(&again).texts()[0][0], *replica);
+    for other in &mut others {
+        assert_eq!(other.read_reply().value(), *replica);
+    }
+    assert_eq!(client.query(&long(301)).texts()[0][0], *replica, "it was parsed all the same");
+    assert_eq!(waiting(&setup), 0);
+}
+
+#[test]
+fn a_statement_that_nobody_has_time_to_parse_is_the_primarys() {
+    let setup = Setup::with(1, |config| config.tables("read_unparsed = \"wait\""));
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut others: Vec<WireClient> = (0..KEPT).map(|_| setup.client()).collect();
+    let (mut client, mut writer) = (setup.client(), setup.client());
+    for (number, other) in others.iter_mut().enumerate() {
+        other.start_query(&longest(number));
+    }
+    assert_eq!(client.value(&longest(KEPT)), *primary);
+    let metrics = setup.proxy.metrics();
+    assert!(metrics.contains("reason=\"parser_is_busy\""), "{metrics}");
+    writer.ok("insert into items values (700, 'meanwhile')");
+    assert_eq!(writer.value("select name from items where id = 700"), "meanwhile");
+    for other in &mut others {
+        assert_eq!(other.read_reply().value(), *replica, "it has waited");
+    }
+    eventually("there is time for it", SOON, || client.value(&longest(KEPT)) == *replica);
 }
 
 #[test]
