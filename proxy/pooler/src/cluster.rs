@@ -150,6 +150,11 @@ impl Cluster {
         std::mem::take(&mut self.readers)
     }
 
+    /// Those of the reads that were taken which go on waiting; none was added meanwhile.
+    pub(crate) fn put_readers_back(&mut self, readers: Vec<Reader>) {
+        self.readers = readers;
+    }
+
     /// A read has waited for a replica as long as it may.
     pub(crate) const fn note_waited_in_vain(&mut self, now: Instant) {
         self.waited_in_vain_at = Some(now);

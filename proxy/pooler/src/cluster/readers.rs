@@ -65,14 +65,15 @@ fn patience(config: &ResolvedPool) -> Option<Duration> {
 /// Wakes those for whom a replica is fresh enough now, and those who have waited long enough.
 pub(crate) fn wake_readers(core: &mut Core, now: Instant) {
     for cluster in core.clusters.with_readers() {
-        let readers = core.clusters[cluster].take_readers();
-        for reader in readers {
-            if is_over(core, cluster, reader, now) {
+        let mut waiting = core.clusters[cluster].take_readers();
+        waiting.retain(|reader| {
+            let is_over = is_over(core, cluster, *reader, now);
+            if is_over {
                 wake(core, reader.session);
-            } else {
-                core.clusters[cluster].add_reader(reader);
             }
-        }
+            !is_over
+        });
+        core.clusters[cluster].put_readers_back(waiting);
     }
 }
 
