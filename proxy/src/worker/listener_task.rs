@@ -48,7 +48,6 @@ impl Future for ListenerTask {
 fn take_turn(state: &mut State, id: ServerId, cx: &mut Context<'_>) -> Poll<()> {
     let Some(io) = state.servers.get(id) else { return Poll::Ready(()) };
     io.set_task(cx.waker());
-    let now = Instant::now();
     let mut buffer = state.idle_buffer.lend();
     // What waits from before goes first.
     let mut read = Poll::Ready(Ok(Some(io.held(&mut buffer))));
@@ -56,7 +55,7 @@ fn take_turn(state: &mut State, id: ServerId, cx: &mut Context<'_>) -> Poll<()> 
     for _ in 0..BUFFERS_PER_TURN {
         over = match &read {
             Poll::Pending => Outcome::Idle,
-            Poll::Ready(Ok(Some(input))) => process(state, id, now, cx, input.bytes(&buffer)),
+            Poll::Ready(Ok(Some(input))) => process(state, id, cx, input.bytes(&buffer)),
             Poll::Ready(Ok(None) | Err(_)) => Outcome::Lost,
         };
         if over != Outcome::Reads {
@@ -76,7 +75,7 @@ fn take_turn(state: &mut State, id: ServerId, cx: &mut Context<'_>) -> Poll<()> 
     state.idle_buffer.give_back(buffer);
     match over {
         Outcome::Lost => {
-            idle_servers::lose(state, id, now);
+            idle_servers::lose(state, id, Instant::now());
             return Poll::Ready(());
         }
         // More may be there to read, but others come first.
@@ -98,14 +97,10 @@ enum Outcome {
 }
 
 /// Has the core process `bytes`, writes what it answers, and keeps the rest.
-fn process(
-    state: &mut State,
-    id: ServerId,
-    now: Instant,
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Outcome {
+fn process(state: &mut State, id: ServerId, cx: &mut Context<'_>, bytes: &[u8]) -> Outcome {
     state.plan.clear();
+    // What has been read was notified before.
+    let now = Instant::now();
     let word = state.pooler.handle_listener_bytes(id, now, bytes, &mut state.plan);
     let (taken, outcome) = match word {
         ListenerBytes::Dead => return Outcome::Lost,

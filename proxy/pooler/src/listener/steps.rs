@@ -291,7 +291,7 @@ fn notified(core: &mut Core, pool: PoolId, id: ServerId, now: Instant, message: 
     let name = named.split(|&byte| byte == 0).next().unwrap_or_default();
     let Some(listener) = core.pools[pool].listener_mut() else { return true };
     match listener.meaning(id, name) {
-        Meaning::Told => deliver(core, pool, name, message),
+        Meaning::Told => deliver(core, pool, (name, message), now),
         Meaning::Nothing => {}
         Meaning::TakeOver => take_over(core, pool, now),
     }
@@ -309,8 +309,9 @@ fn take_over(core: &mut Core, pool: PoolId, now: Instant) {
     core.tables.channel_work.note_pool(pool, now);
 }
 
-/// Gives a notification to every session that listens to its channel.
-fn deliver(core: &mut Core, pool: PoolId, name: &[u8], message: &[u8]) {
+/// Gives a notification, which has come at `now`, to every session that listens to its channel.
+/// What was written in its transaction, they read from then on as if it were their own.
+fn deliver(core: &mut Core, pool: PoolId, (name, message): (&[u8], &[u8]), now: Instant) {
     let Core { pools, sessions, actions, .. } = &mut *core;
     let pool = &mut pools[pool];
     let listener = pool.listener_mut();
@@ -322,14 +323,16 @@ fn deliver(core: &mut Core, pool: PoolId, name: &[u8], message: &[u8]) {
     for id in listening {
         let Some(session) = sessions.get_mut(*id) else { continue };
         match session.channels_mut().offer(channel, &message) {
-            Ok(Offered::First) => {
-                given += 1;
-                actions.wake(*id);
+            Ok(Offered::NotHeard) => continue,
+            Ok(Offered::First) => actions.wake(*id),
+            Ok(Offered::Behind) => {}
+            Err(_) => {
+                full.push(*id);
+                continue;
             }
-            Ok(Offered::Behind) => given += 1,
-            Ok(Offered::NotHeard) => {}
-            Err(_) => full.push(*id),
         }
+        given += 1;
+        session.writing_mut().note(now);
     }
     pool.stats_mut().notifications += given;
     pool.stats_mut().client_bytes_out += given * message.len() as u64;
