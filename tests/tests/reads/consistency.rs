@@ -98,20 +98,65 @@ fn reads_of_own_writes_wait_for_a_slow_replica_at_the_primary() {
 fn reads_stay_at_the_primary_while_replay_is_paused() {
     let setup = Setup::start(1);
     let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
-    let standby = &setup.cluster.nodes[1];
     let mut client = setup.client();
-    standby.run("select pg_wal_replay_pause()");
-    eventually("replay is paused", SOON, || {
-        standby.value("select pg_get_wal_replay_pause_state()") == "paused"
-    });
+    pause(&setup);
     client.ok("insert into items values (300, 'new')");
     always("its reads are the primary's", Duration::from_secs(2), || {
         client.query("select name, here() from items where id = 300").texts()
             == [["new".to_owned(), primary.clone()]]
     });
-    standby.run("select pg_wal_replay_resume()");
+    resume(&setup);
     eventually("the replica has caught up", SOON, || client.value(HERE) == *replica);
     assert_eq!(client.value("select name from items where id = 300"), "new");
+}
+
+#[test]
+fn who_hears_a_notification_reads_what_it_tells_of() {
+    let setup = Setup::start(1);
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let (mut client, mut other) = (setup.client(), setup.client());
+    client.ok("listen news");
+    eventually("reads are served by the replica", SOON, || client.value(HERE) == *replica);
+    pause(&setup);
+    other.ok("begin; insert into items values (310, 'new'); notify news, '310'; commit");
+    let told = client.expect(b'A').body;
+    assert!(told.ends_with(b"news\x00310\0"), "{told:?}");
+    let row = client.query("select name, here() from items where id = 310").texts();
+    assert_eq!(row, [["new".to_owned(), primary.clone()]]);
+    resume(&setup);
+    eventually("the replica has caught up", SOON, || client.value(HERE) == *replica);
+}
+
+#[test]
+fn what_is_written_behind_a_read_only_transaction_is_read() {
+    let setup = Setup::start(1);
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut client = setup.client();
+    let mut other = setup.client();
+    pause(&setup);
+    client.ok("insert into items values (320, 'new')");
+    client.ok("begin read only");
+    assert_eq!(client.value(HERE), *primary, "the replica has not replayed the row");
+    resume(&setup);
+    other.ok("insert into items values (321, 'new')");
+    eventually("the replica has caught up", SOON, || other.value(HERE) == *replica);
+    pause(&setup);
+    client.ok("commit; insert into items values (322, 'new')");
+    let row = client.query("select name, here() from items where id = 322").texts();
+    assert_eq!(row, [["new".to_owned(), primary.clone()]]);
+}
+
+/// Has the replica replay nothing more.
+fn pause(setup: &Setup) {
+    let standby = &setup.cluster.nodes[1];
+    standby.run("select pg_wal_replay_pause()");
+    eventually("replay is paused", SOON, || {
+        standby.value("select pg_get_wal_replay_pause_state()") == "paused"
+    });
+}
+
+fn resume(setup: &Setup) {
+    setup.cluster.nodes[1].run("select pg_wal_replay_resume()");
 }
 
 #[test]

@@ -86,11 +86,20 @@ impl Cluster {
 /// write of `session`; `None` for one that has left. It must be noted before the client is told.
 #[inline]
 pub(crate) fn note_written(session: Option<&mut Session>, pool: &Pool, now: Instant) {
-    if !pool.is_clustered() || pool.place() != Place::Primary {
+    if !pool.is_clustered() {
         return;
     }
-    if session.is_some_and(|session| session.writing_mut().end(now) == Wrote::No) {
+    let wrote = session.as_deref().map_or(Wrote::Perhaps, |session| session.writing().wrote());
+    let counts = match wrote {
+        Wrote::No => false,
+        Wrote::Perhaps => pool.place() == Place::Primary,
+        Wrote::Surely => true,
+    };
+    if !counts {
         return;
+    }
+    if let Some(session) = session {
+        session.writing_mut().note(now);
     }
     if let Some(writes) = pool.writes() {
         writes.note(now);

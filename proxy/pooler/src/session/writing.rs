@@ -7,9 +7,11 @@ use std::time::Instant;
 pub(crate) enum Wrote {
     /// No: everything that it has sent is known to read only.
     No,
-    /// Perhaps; every transaction begins so.
+    /// Perhaps, if it is at a primary; every transaction begins so.
     #[default]
     Perhaps,
+    /// It has, wherever it is: also where its replica has become a primary meanwhile.
+    Surely,
 }
 
 /// What a session has written on a cluster.
@@ -42,13 +44,14 @@ impl Writing {
         self.read_since = None;
     }
 
-    /// Something ends at `now` that the session has sent to a primary. Returns whether it may have
-    /// been a write.
-    pub(crate) const fn end(&mut self, now: Instant) -> Wrote {
-        if matches!(self.wrote, Wrote::Perhaps) {
-            self.last = Some(now);
-        }
+    /// Whether what the session has sent since its last transaction ended may have written.
+    pub(crate) const fn wrote(self) -> Wrote {
         self.wrote
+    }
+
+    /// A write has ended at `now`, or what may have been one.
+    pub(crate) const fn note(&mut self, now: Instant) {
+        self.last = Some(now);
     }
 
     /// Says whether what the session sends may write, until all of it is answered: then it may
@@ -56,20 +59,5 @@ impl Writing {
     /// connection, and taken back before anything else follows on that.
     pub(crate) const fn set(&mut self, wrote: Wrote) {
         self.wrote = wrote;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_only_reads_is_no_write() {
-        let now = Instant::now();
-        let mut writing = Writing::default();
-        writing.set(Wrote::No);
-        assert_eq!((writing.end(now), writing.last()), (Wrote::No, None));
-        writing.set(Wrote::Perhaps);
-        assert_eq!((writing.end(now), writing.last()), (Wrote::Perhaps, Some(now)));
     }
 }

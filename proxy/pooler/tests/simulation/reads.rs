@@ -227,9 +227,11 @@ impl Reads {
         let write = step(&insert, Some(&token));
         let read = step("select seen", None);
         let in_block = [step("begin", None), step(&insert, None), step("commit", Some(&token))];
-        let read_only = [step("begin read only", None), read.clone(), step("commit", None)];
+        let begin_read_only = step("begin read only", None);
+        let read_only = [begin_read_only.clone(), read.clone(), step("commit", None)];
+        let behind_block = step(&format!("commit; {insert}"), Some(&token));
         let doing = &mut self.clients[number];
-        match self.world.random.below(8) {
+        match self.world.random.below(10) {
             0 => doing.left.extend([write]),
             1 => doing.left.extend(in_block),
             2 => doing.left.extend(read_only),
@@ -237,6 +239,13 @@ impl Reads {
             4 => {
                 // Sent at once.
                 for step in [write, read] {
+                    self.send(number, step);
+                }
+            }
+            5 => doing.left.extend([begin_read_only, behind_block, read]),
+            6 => {
+                // The first begins nothing, which the proxy cannot know when the second comes.
+                for step in [step(&format!("begin read only; bad '{token}'"), None), write] {
                     self.send(number, step);
                 }
             }
@@ -262,6 +271,7 @@ impl Reads {
         match &step.text[..] {
             "begin read only" => doing.block = Some(step.must.clone()),
             "commit" | "rollback" => doing.block = None,
+            text if text.starts_with("commit;") => doing.block = None,
             _ => step.must = doing.block.clone().unwrap_or(step.must),
         }
         // What it has sent just before is done before it.

@@ -8,9 +8,11 @@ use pgimbal_wire::tag::backend;
 use super::turn::{Forwarding, ServerTurn};
 use crate::cluster::consistency;
 use crate::plan::{HOLD_LIMIT, Stop};
+use crate::pool::Place;
 use crate::server::Server;
 use crate::server::pending::{DescribeInFlight, OwnQuery, Pending, Reply};
 use crate::server::prepared::{Shape, UnnamedStatement};
+use crate::session::writing::Wrote;
 use crate::session::{Link, setup};
 use crate::sql::Step;
 use crate::tables::Tables;
@@ -21,6 +23,13 @@ pub(super) fn command_complete(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
     turn.server.copy_in = false;
     if turn.is_linked() {
         turn.server.in_flight.completed();
+    }
+    if turn.pool.place() != Place::Primary
+        && has_written(body)
+        && let Some(session) = turn.session.as_deref_mut()
+    {
+        // No standby does that: the node was promoted under the session.
+        session.writing_mut().set(Wrote::Surely);
     }
     // The client, and who hears of it from there, may read before the ReadyForQuery.
     if body.starts_with(b"COMMIT") {
@@ -47,6 +56,13 @@ pub(super) fn command_complete(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
         Some(Pending::Own(_)) => Ok(Forwarding::Swallow),
         _ => reply(turn, backend::COMMAND_COMPLETE, body),
     }
+}
+
+/// Whether this is the tag of a statement that writes.
+fn has_written(tag: &[u8]) -> bool {
+    const WRITE: [&[u8]; 8] =
+        [b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"TRUNCATE", b"CREATE", b"ALTER", b"DROP"];
+    WRITE.iter().any(|word| tag.starts_with(word))
 }
 
 /// The last reply to a message of the extended protocol.

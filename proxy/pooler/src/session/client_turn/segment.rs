@@ -97,8 +97,7 @@ fn choose_by_segment(turn: &mut ClientTurn<'_>, header: Header) -> Result<Chosen
 /// The session has a server connection, and the message at the front was not looked at.
 fn stay(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     if is_in_block(turn) {
-        if !turn.session.reads_elsewhere() && sets_something(turn, header) {
-            // A transaction that has begun as READ ONLY may write from here on.
+        if !turn.session.reads_elsewhere() && may_write_in_block(turn, header) {
             turn.session.writing_mut().set(Wrote::Perhaps);
         }
         return Ok(());
@@ -170,10 +169,25 @@ fn route_by_comment(turn: &ClientTurn<'_>, header: Header) -> Option<Route> {
     sql::set_by_comment(text, ROUTE_SETTING).and_then(route::route_named)
 }
 
-/// Whether the message at the front may set something, by its text.
-fn sets_something(turn: &ClientTurn<'_>, header: Header) -> bool {
-    let text = front_text(turn, header);
-    text.is_some_and(|text| text.windows(3).any(|word| word.eq_ignore_ascii_case(b"set")))
+/// Whether the message at the front may write, although a READ ONLY transaction block is open or
+/// going to be: it may set that anew, end the block and go on, or find that it was never begun.
+fn may_write_in_block(turn: &ClientTurn<'_>, header: Header) -> bool {
+    let begun = turn.server.as_deref().is_some_and(|it| it.status() != TransactionStatus::Idle);
+    let is_here = turn.buf.len() - turn.at >= header.total as usize;
+    let text = front_text(turn, header).unwrap_or_default();
+    !begun || !is_here || names_set(text) || goes_on(text)
+}
+
+/// Whether a statement of a text may set something.
+fn names_set(text: &[u8]) -> bool {
+    text.windows(3).any(|word| word.eq_ignore_ascii_case(b"set"))
+}
+
+/// Whether a text may have more than one statement.
+fn goes_on(text: &[u8]) -> bool {
+    let is_end = |byte: &u8| matches!(byte, b';' | b'\0') || byte.is_ascii_whitespace();
+    let end = text.iter().rposition(|byte| !is_end(byte)).unwrap_or(0);
+    text[..end].contains(&b';')
 }
 
 /// The text that the message at the front brings or binds, as far as it is here.
