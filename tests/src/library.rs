@@ -125,6 +125,18 @@ pub fn prisma(name: &str, example: &Path) -> Command {
     command
 }
 
+/// The command for `tests/clients/NAME`, a program of Prisma's.
+///
+/// # Panics
+/// When the set-up has not installed Prisma.
+#[must_use]
+pub fn prisma_reads(name: &str) -> Command {
+    let folder = PathBuf::from(built("clients/prisma/program"));
+    let mut command = Command::new(folder.join("node"));
+    command.arg(source("clients").join(name)).arg(folder);
+    command
+}
+
 /// The command for the Java client of this class in `tests/clients/java`, with these options such
 /// as `-Dname=value`.
 ///
