@@ -147,6 +147,35 @@ fn route_says_where_statements_would_go_and_why() {
 }
 
 #[test]
+fn route_takes_what_the_operator_lists_for_a_read() {
+    let pg = Postgres::start();
+    pg.run("create function audit() returns int language sql as 'select 1'");
+    pg.run("create view audited as select audit()");
+    let directory = directory("cli");
+    let told = |port: u16, listed_for: &str, sql: &str| {
+        let table = format!("[databases.{listed_for}]\n");
+        let text = format!(
+            "[databases.app]\nhost = \"127.0.0.1\"\nport = {port}\ndbname = \"app\"\n\
+             user = \"scram\"\npassword = \"scram-secret\"\n\
+             [databases.other]\n[users.scram]\npassword = \"x\"\n"
+        );
+        let text = text.replace(&table, &format!("{table}read_functions = [\"audit\"]\n"));
+        let file = config_file(&directory, &text);
+        let arguments = ["route", sql, "--database", "app", "--config", &file];
+        pgimbal(&arguments, &[]).succeeded().stdout
+    };
+    for sql in ["select audit()", "select * from audited"] {
+        for (listed_for, role) in [("app", "replica"), ("other", "primary")] {
+            let told = told(pg.port, listed_for, sql);
+            assert!(told.contains(&format!("\n{role}  {sql}\n")), "for {listed_for}: {told}");
+        }
+    }
+    let unread = told(free_port(), "app", "select audit()");
+    assert!(unread.contains("was not read"), "{unread}");
+    assert!(unread.contains("\nreplica  select audit()\n"), "{unread}");
+}
+
+#[test]
 fn every_address_that_cannot_be_had_is_named() {
     let taken = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
     let [one, two, http] =
