@@ -176,6 +176,34 @@ fn route_takes_what_the_operator_lists_for_a_read() {
 }
 
 #[test]
+fn route_takes_transactions_comments_and_lengths_as_it_takes_those_of_clients() {
+    let directory = directory("cli");
+    let text = format!("[databases.app]\nport = {}\n[users.app]\npassword = \"x\"\n", free_port());
+    let file = config_file(&directory, &text);
+    let statements = directory.join("statements.sql");
+    let shown = statements.display().to_string();
+    let long = format!("select '{}'", "x".repeat(16 << 10));
+    let text = format!(
+        "begin read only; commit; /*;*/ -- pgimbal.route=primary\nselect 1; begin;\
+         /* pgimbal.route=replica */ insert into t values (1); set a.b = 1; {long}"
+    );
+    std::fs::write(&statements, text).expect("a file");
+    let told = pgimbal(&["route", "--config", &file, "--file", &shown], &[]);
+    let lines = [
+        "replica  begin read only\n         it begins a READ ONLY transaction\n",
+        "primary  commit\n         it ends a transaction\n",
+        "primary  select 1\n         a comment says so\n",
+        "primary  begin\n         it begins a transaction that may write\n",
+        "replica  insert into t values (1)\n         a comment says so\n",
+        "primary  set a.b = 1\n         setting\n",
+        "         it is longer than the 16 KiB that are looked at\n",
+    ];
+    for line in lines {
+        assert!(told.stdout.contains(line), "{line}: {}", told.stdout);
+    }
+}
+
+#[test]
 fn every_address_that_cannot_be_had_is_named() {
     let taken = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
     let [one, two, http] =

@@ -8,9 +8,10 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pgimbal_config::{Config, WILDCARD};
-use pgimbal_pooler::sql::{Encoding, Reading, StandardStrings};
-use pgimbal_reads::{Decision, parse, split};
+use pgimbal_config::{Config, Route, WILDCARD};
+use pgimbal_pooler::cluster::explain::explain_text;
+use pgimbal_pooler::sql::{Encoding, Reading, StandardStrings, without_comments};
+use pgimbal_reads::split;
 
 /// The statements are read as UTF-8, with `standard_conforming_strings` on, as the files of
 /// migrations and the logs of servers are.
@@ -71,14 +72,15 @@ fn decide_all(config: &Config, options: &RouteOptions) -> io::Result<()> {
         runtime.block_on(catalog::read(config, &database(config, options), &user(config, options)));
     let mut out = io::stdout().lock();
     writeln!(out, "{}", known.origin)?;
-    let mut replicas = 0;
+    let (mut replicas, mut end) = (0, 0);
     for span in &spans {
         let statement = &text[span.clone()];
-        let decision = parse(statement, READING, &known.catalog);
-        let node = if decision.is_read() { "replica" } else { "primary" };
-        replicas += usize::from(decision.is_read());
-        writeln!(out, "{node}  {}", shown(statement))?;
-        writeln!(out, "         {}", why(&decision))?;
+        let commented = behind_semicolons(&text[end..span.end]);
+        end = span.end;
+        let (route, why) = explain_text((commented, statement), READING, &known.catalog);
+        replicas += usize::from(route == Route::Replica);
+        writeln!(out, "{}  {}", route.as_str(), shown(statement))?;
+        writeln!(out, "         {why}")?;
     }
     if spans.len() != 1 {
         let primary = spans.len() - replicas;
@@ -109,11 +111,13 @@ fn user(config: &Config, options: &RouteOptions) -> String {
     options.user.clone().or_else(listed).unwrap_or_else(|| "postgres".to_owned())
 }
 
-fn why(decision: &Decision) -> String {
-    match decision {
-        Decision::Read => decision.to_string(),
-        Decision::NotRead(reason) => format!("{}: {reason}", reason.as_str()),
+/// What stands behind the semicolons that end the statement before: comments, and a statement.
+fn behind_semicolons(text: &[u8]) -> &[u8] {
+    let mut rest = text;
+    while let Some(behind) = without_comments(rest).strip_prefix(b";") {
+        rest = behind;
     }
+    rest
 }
 
 /// The beginning of a statement, in one line.
@@ -137,6 +141,17 @@ fn shown(statement: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_belong_to_the_statement_behind_them() {
+        for (text, expected) in [
+            ("/* a */ select 1", "/* a */ select 1"),
+            (" /* a; */ ; ;-- b;\nselect 1", "-- b;\nselect 1"),
+            ("", ""),
+        ] {
+            assert_eq!(behind_semicolons(text.as_bytes()), expected.as_bytes(), "{text}");
+        }
+    }
 
     #[test]
     fn a_statement_is_shown_in_one_line() {

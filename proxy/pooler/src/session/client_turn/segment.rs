@@ -13,7 +13,7 @@ use super::turn::{ClientTurn, Step};
 use crate::cluster::decided::Text;
 use crate::cluster::parsing::Parsing;
 use crate::cluster::route::{self, ROUTE_SETTING};
-use crate::cluster::texts::Texts;
+use crate::cluster::texts::{Texts, names_set};
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::pool::Pool;
 use crate::server::pending::Pending;
@@ -176,11 +176,6 @@ fn may_write_in_block(turn: &ClientTurn<'_>, header: Header) -> bool {
     let is_here = turn.buf.len() - turn.at >= header.total as usize;
     let text = front_text(turn, header).unwrap_or_default();
     !begun || !is_here || names_set(text) || goes_on(text)
-}
-
-/// Whether a statement of a text may set something.
-fn names_set(text: &[u8]) -> bool {
-    text.windows(3).any(|word| word.eq_ignore_ascii_case(b"set"))
 }
 
 /// Whether a text may have more than one statement.
