@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pgimbal_tests::until::{SOON, always, eventually};
-use pgimbal_tests::{Pipeline, WireClient};
+use pgimbal_tests::{Login, Pipeline, WireClient};
 
 use super::drivers::pairs;
 use super::{HERE, Setup};
@@ -144,6 +144,41 @@ fn what_is_written_behind_a_read_only_transaction_is_read() {
     client.ok("commit; insert into items values (322, 'new')");
     let row = client.query("select name, here() from items where id = 322").texts();
     assert_eq!(row, [["new".to_owned(), primary.clone()]]);
+}
+
+#[test]
+fn reads_may_be_as_old_as_their_level_allows() {
+    let setup = Setup::with(1, |config| {
+        let database = "cluster = \"c\"\ndbname = \"app\"\nroute = \"auto\"\nread_consistency";
+        config.tables(&format!(
+            "read_consistency = \"eventual\"\n\
+             [databases.seconds]\n{database} = \"bounded\"\nread_max_staleness = \"6s\"\n\
+             [databases.bytes]\n{database} = \"bounded\"\nread_max_staleness = \"off\"\n\
+             read_max_staleness_bytes = \"64KiB\""
+        ))
+    });
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let client = |database| setup.proxy.log_in(&Login::new("app", database, "app-secret"));
+    let [mut any, mut seconds, mut bytes] = ["auto", "seconds", "bytes"].map(client);
+    for client in [&mut any, &mut seconds, &mut bytes] {
+        eventually("the replica serves", SOON, || client.value(HERE) == *replica);
+    }
+    pause(&setup);
+    for (client, id) in [(&mut any, 340), (&mut seconds, 341), (&mut bytes, 342)] {
+        client.ok(&format!("insert into items values ({id}, 'new')"));
+        let read = format!("select count(*), here() from items where id = {id}");
+        assert_eq!(client.query(&read).texts(), [["0".to_owned(), replica.clone()]]);
+    }
+    eventually("the replica is 6 s behind", SOON, || seconds.value(HERE) == *primary);
+    assert_eq!(seconds.value("select name from items where id = 341"), "new");
+    assert_eq!(bytes.value(HERE), *replica, "however long ago");
+    bytes.ok("insert into items select i, repeat('x', 900) from generate_series(350, 450) i");
+    eventually("the replica is 64 KiB behind", SOON, || bytes.value(HERE) == *primary);
+    assert_eq!(any.value(HERE), *replica, "however far");
+    resume(&setup);
+    for client in [&mut seconds, &mut bytes] {
+        eventually("the replica has caught up", SOON, || client.value(HERE) == *replica);
+    }
 }
 
 /// Has the replica replay nothing more.
