@@ -1,5 +1,7 @@
 //! Functions that count as reads because the operator or the session's own settings make them.
 
+use std::time::Duration;
+
 use pgimbal_tests::until::{SOON, eventually};
 
 use super::{HERE, Setup};
@@ -26,6 +28,32 @@ const BY_OPTION: [&str; 4] = [
     "select here() from any_name right join (values (1)) v(n) on id = n",
     "select here() from (select current_setting('transaction_read_only')) s",
 ];
+
+#[test]
+fn reads_call_only_well_known_functions_where_the_catalog_is_too_large() {
+    let setup = Setup::with_nodes(1, |config, cluster| {
+        // The query for the catalog gives two rows of each.
+        cluster.nodes[0].run(
+            "do $$ begin for i in 1..100500 loop execute format('create function many_%s() \
+             returns int language sql volatile as ''select 1''', i); end loop; end $$",
+        );
+        cluster.settle(0);
+        config
+    });
+    let primary = &setup.ports()[0];
+    let mut client = setup.new_client();
+    client.set_timeout(Duration::from_secs(60));
+    for _ in 0..2000 {
+        assert_eq!(client.value(HERE), *primary, "the function is not known");
+    }
+    let metrics = setup.proxy.metrics();
+    assert!(metrics.contains("reason=\"catalog_unread\""), "{metrics}");
+    eventually("what calls none is a read", SOON, || {
+        client.ok("select name from items");
+        let metrics = setup.proxy.metrics();
+        metrics.lines().any(|line| line.contains("role=\"replica\"") && line.contains("\"read\""))
+    });
+}
 
 #[test]
 fn reads_call_what_the_operator_lists_and_see_the_settings_of_their_session() {

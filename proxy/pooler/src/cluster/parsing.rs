@@ -14,6 +14,10 @@ use crate::sql::Reading;
 /// does not fit goes to the primary, and is parsed another time.
 const LIMIT: usize = 128 << 10;
 
+/// A database of which the catalog query gives more rows (40 MB) is too large: nothing is known of
+/// it.
+pub(crate) const MAX_ROWS: usize = 200_000;
+
 /// One thing that another thread does for a worker.
 #[derive(Debug)]
 pub struct ParseJob(Job);
@@ -42,7 +46,7 @@ impl ParseJob {
         match self.0 {
             Job::Text(text) => ParsedText(Some(parse(&text.text, text.reading, &text.catalog))),
             Job::Catalog(catalog, rows) => {
-                catalog.end_reading(rows.as_deref());
+                catalog.end_reading(rows.as_deref().filter(|rows| rows.len() <= MAX_ROWS));
                 ParsedText(None)
             }
         }

@@ -34,6 +34,9 @@ pub struct SharedCatalog {
 #[derive(Debug, Default)]
 struct State {
     catalog: Arc<Catalog>,
+    /// Older ones that a worker may still have: it takes milliseconds to free one, so that is not
+    /// left to the last worker.
+    older: Vec<Arc<Catalog>>,
     begun: Option<Begun>,
     reading: Reader,
 }
@@ -86,8 +89,8 @@ impl SharedCatalog {
     }
 
     /// The rows of the catalog query have come; `None` if the server has refused it. What was known
-    /// before holds then, and where a row makes no sense. It may take milliseconds, so it is not for
-    /// a worker's turn.
+    /// before holds then, and where a row makes no sense or there are too many. It may take
+    /// milliseconds, so it is not for a worker's turn.
     pub(crate) fn end_reading(&self, rows: Option<&[[String; 3]]>) {
         let rows =
             rows.map(|rows| rows.iter().map(|[kind, name, via]| CatalogRow { kind, name, via }));
@@ -98,12 +101,19 @@ impl SharedCatalog {
         let catalog = rows.and_then(|rows| Catalog::from_rows(rows, harmless).ok());
         let before = self.current();
         let changed = catalog.filter(|catalog| *catalog != *before);
-        let mut state = self.lock();
-        state.reading = Reader::Nobody;
-        if let Some(catalog) = changed {
-            state.catalog = Arc::new(catalog);
-            self.version.fetch_add(1, Release);
-        }
+        let unused = {
+            let mut state = self.lock();
+            state.reading = Reader::Nobody;
+            if let Some(catalog) = changed {
+                let older = std::mem::replace(&mut state.catalog, Arc::new(catalog));
+                state.older.push(older);
+                self.version.fetch_add(1, Release);
+            }
+            // Of an older one nobody makes another reference.
+            let is_unused = |older: &mut Arc<Catalog>| Arc::strong_count(older) == 1;
+            state.older.extract_if(.., is_unused).collect::<Vec<_>>()
+        };
+        drop(unused);
     }
 
     /// Returns the catalog as it was last read; one that knows only a fixed list of functions
@@ -231,6 +241,21 @@ mod tests {
         assert!(shared.current().is_read(), "what was known holds");
         assert!(!is_due(94, 1));
         assert!(is_due(95, 1), "it may have changed without pgimbal");
+    }
+
+    #[test]
+    fn a_catalog_is_freed_where_another_one_is_taken_in() {
+        let shared = SharedCatalog::default();
+        let read =
+            |name: &str| shared.end_reading(Some(&[["function", name, ""].map(str::to_owned)]));
+        read("mine");
+        let worker = shared.current();
+        let freed = Arc::downgrade(&worker);
+        read("other");
+        drop(worker);
+        assert!(freed.upgrade().is_some(), "a worker does not free it");
+        read("other");
+        assert!(freed.upgrade().is_none());
     }
 
     #[test]

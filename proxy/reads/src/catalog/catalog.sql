@@ -64,10 +64,14 @@ volatile (oid, name, is_own) AS (
     )
     FROM pg_proc p
     WHERE p.provolatile = 'v'
-        OR EXISTS (
-            SELECT FROM pg_aggregate a JOIN pg_proc s ON s.oid IN
-                (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggmfinalfn)
-            WHERE a.aggfnoid = p.oid AND s.provolatile = 'v' AND s.oid >= 16384
+        OR p.oid IN (
+            SELECT a.aggfnoid::oid
+            FROM pg_aggregate a
+            CROSS JOIN unnest(ARRAY[
+                a.aggtransfn::oid, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggmfinalfn
+            ]) step
+            JOIN pg_proc s ON s.oid = step
+            WHERE s.provolatile = 'v' AND s.oid >= 16384
         )
 )
 SELECT DISTINCT 'function' AS kind, proname::text AS name, '' AS via FROM pg_proc

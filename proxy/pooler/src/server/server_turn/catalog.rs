@@ -7,6 +7,7 @@ use pgimbal_reads::CATALOG_QUERY;
 use pgimbal_wire::encode::TransactionStatus;
 
 use super::turn::{Forwarding, ServerTurn};
+use crate::cluster::parsing::MAX_ROWS;
 use crate::server::pending::OwnQuery;
 use crate::session::setup;
 
@@ -33,17 +34,16 @@ pub(super) fn read_if_due(turn: &mut ServerTurn<'_>) -> bool {
     true
 }
 
-/// A database with more names than so many rows have (40 MB) is too large: nothing is known of it.
-const MAX_ROWS: usize = 200_000;
-
-/// A row that has come while the catalog is read. One that makes no sense ends the reading.
+/// A row that has come while the catalog is read. One that makes no sense ends the reading; what is
+/// beyond [`MAX_ROWS`] is left out, and with one row more than that nothing is made of them.
 pub(super) fn row(turn: &mut ServerTurn<'_>, body: &[u8]) -> Forwarding {
     if turn.answers_own() == Some(OwnQuery::Catalog)
         && let Some(rows) = &mut turn.server.catalog
     {
         match three_texts(body) {
-            Some(row) if rows.len() < MAX_ROWS => rows.push(row),
-            _ => turn.server.catalog = None,
+            Some(row) if rows.len() <= MAX_ROWS => rows.push(row),
+            Some(_) => {}
+            None => turn.server.catalog = None,
         }
     }
     turn.rows()
