@@ -129,21 +129,32 @@ fn who_hears_a_notification_reads_what_it_tells_of() {
 
 #[test]
 fn what_is_written_behind_a_read_only_transaction_is_read() {
+    const WRITE: &str = "insert into items values (nextval('numbers') + 5000, 'late')";
     let setup = Setup::start(1);
     let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
-    let mut client = setup.client();
-    let mut other = setup.client();
-    pause(&setup);
-    client.ok("insert into items values (320, 'new')");
-    client.ok("begin read only");
-    assert_eq!(client.value(HERE), *primary, "the replica has not replayed the row");
-    resume(&setup);
-    other.ok("insert into items values (321, 'new')");
-    eventually("the replica has caught up", SOON, || other.value(HERE) == *replica);
-    pause(&setup);
-    client.ok("commit; insert into items values (322, 'new')");
-    let row = client.query("select name, here() from items where id = 322").texts();
-    assert_eq!(row, [["new".to_owned(), primary.clone()]]);
+    let (mut client, mut other) = (setup.client(), setup.client());
+    let behind_its_end = format!("commit; {WRITE}");
+    for texts in [
+        &[&*behind_its_end][..],
+        &["commit; begin", WRITE, "commit"],
+        &["set transaction read write", WRITE, "commit"],
+        &["begin read write", WRITE, "commit"],
+        &["start transaction read write", WRITE, "commit"],
+    ] {
+        pause(&setup);
+        client.ok(WRITE);
+        client.ok("begin read only");
+        resume(&setup);
+        other.ok(WRITE);
+        eventually("the replica has caught up", SOON, || other.value(HERE) == *replica);
+        pause(&setup);
+        texts.iter().for_each(|text| drop(client.ok(text)));
+        let count = "select count(*) from items where name = 'late'";
+        let row = client.query(&format!("select ({count}), here()")).texts();
+        assert_eq!(row, [[setup.cluster.nodes[0].value(count), primary.clone()]], "{texts:?}");
+        resume(&setup);
+        eventually("the replica has caught up", SOON, || client.value(HERE) == *replica);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which statements go to a replica, in both protocols.
 
-use pgimbal_tests::Pipeline;
 use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Pipeline, WireClient};
 
 use super::{HERE, Setup};
 
@@ -111,6 +111,34 @@ fn reads_and_writes_of_a_pipeline_go_where_each_belongs() {
     client.send(pipeline.bytes());
     let values: Vec<String> = (0..5).map(|_| client.read_reply().value()).collect();
     assert_eq!(values, [&**replica, replica, primary, "own", "1"]);
+}
+
+#[test]
+fn reads_that_are_bound_on_a_replica_run_there_and_what_follows_them_on_the_primary() {
+    let setup = Setup::start(1);
+    let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
+    let mut client = setup.client();
+    let catch_up = |client: &mut WireClient| {
+        eventually("the replica has caught up", SOON, || client.value(HERE) == *replica);
+    };
+    // The end of a transaction, in the same segment.
+    client.ok("begin read only");
+    assert_eq!(client.value(HERE), *replica);
+    let reply = client.run(&Pipeline::new().run("commit").run(WRITES[1]).sync());
+    assert_eq!((reply.value(), reply.status()), (primary.clone(), 'I'), "{reply:?}");
+    catch_up(&mut client);
+    client.ok("begin read only");
+    let reply = client.run(&Pipeline::new().run("rollback").run("begin").run(WRITES[1]).sync());
+    assert_eq!((reply.value(), reply.status()), (primary.clone(), 'T'), "{reply:?}");
+    client.ok("commit");
+    catch_up(&mut client);
+    // A read that was bound before a Flush.
+    client.send(Pipeline::new().parse("", HERE).bind("", "", &[]).flush().bytes());
+    client.expect(b'1');
+    client.expect(b'2');
+    let rest = Pipeline::new().describe_portal("").execute("", 0).run(WRITES[1]).sync();
+    let reply = client.run(&rest);
+    assert_eq!(reply.texts(), [[replica.clone()], [primary.clone()]], "{reply:?}");
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn stay(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     }
     let Some(server) = turn.server.as_deref_mut() else { return Err(Stop::Checkout) };
     if server.has_open_segment() {
-        if matches!(header.tag, frontend::SYNC | frontend::FLUSH) {
+        if is_about_bound(header.tag) {
             return Ok(());
         }
         if look_at(turn, header)? == Segment::Reads {
@@ -116,6 +116,13 @@ fn stay(turn: &mut ClientTurn<'_>, header: Header) -> Step {
         }
     }
     leave(turn)
+}
+
+/// Whether a message is about what was parsed and bound before it: a COMMIT that is bound has yet to
+/// run where its transaction is.
+const fn is_about_bound(tag: u8) -> bool {
+    use frontend::{CLOSE, DESCRIBE, EXECUTE, FLUSH, SYNC};
+    matches!(tag, EXECUTE | DESCRIBE | CLOSE | FLUSH | SYNC)
 }
 
 /// On the primary everything is let through; it is noted whether it only reads.
@@ -175,7 +182,12 @@ fn may_write_in_block(turn: &ClientTurn<'_>, header: Header) -> bool {
     let begun = turn.server.as_deref().is_some_and(|it| it.status() != TransactionStatus::Idle);
     let is_here = turn.buf.len() - turn.at >= header.total as usize;
     let text = front_text(turn, header).unwrap_or_default();
-    !begun || !is_here || names_set(text) || goes_on(text)
+    !begun || !is_here || names_set(text) || names_write(text) || goes_on(text)
+}
+
+/// Whether a text may begin a transaction as READ WRITE, which changes the one that is open.
+fn names_write(text: &[u8]) -> bool {
+    text.windows(5).any(|word| word.eq_ignore_ascii_case(b"write"))
 }
 
 /// Whether a text may have more than one statement.
