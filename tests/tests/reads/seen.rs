@@ -76,6 +76,38 @@ fn reads_are_shared_by_weight_and_the_console_shows_the_shares() {
 }
 
 #[test]
+fn reads_go_to_the_own_zone_while_a_replica_there_serves_them() {
+    let mut setup = Setup::with_nodes(2, |config, cluster| {
+        let zones = cluster.nodes[1..].iter().zip(["east", "west"]);
+        zones.fold(config.set("zone", "\"west\""), |config, (node, zone)| {
+            let (host, port) = (node.host, node.port);
+            let value = format!("{{ host = \"{host}\", port = {port}, zone = \"{zone}\" }}");
+            config.cluster(&format!("nodes.{}", node.name), value)
+        })
+    });
+    let [_, east, west] = &setup.ports()[..] else { panic!("three nodes") };
+    let mut client = setup.client();
+    eventually("both replicas are fresh", SOON, || client.value(HERE) == *west);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = setup.new_client();
+            scope.spawn(move || (0..50).for_each(|_| assert_eq!(client.value(HERE), *west)));
+        }
+    });
+    let late = &setup.cluster.nodes[2];
+    late.run("select pg_wal_replay_pause()");
+    eventually("replay is paused", SOON, || {
+        late.value("select pg_get_wal_replay_pause_state()") == "paused"
+    });
+    client.ok("insert into items values (600, 'new')");
+    eventually("the other zone has the row", SOON, || client.value(HERE) == *east);
+    late.run("select pg_wal_replay_resume()");
+    eventually("the own zone has it too", SOON, || client.value(HERE) == *west);
+    setup.cluster.nodes[2].kill();
+    eventually("the own zone has no replica", SOON, || client.value(HERE) == *east);
+}
+
+#[test]
 fn reads_show_where_a_client_is_and_how_many_transactions_replicas_served() {
     let setup = Setup::start(1);
     let mut client = setup.client();
