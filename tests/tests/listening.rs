@@ -368,6 +368,7 @@ fn show_listeners_lists_channels_with_what_waits_for_their_clients() {
         client.ok("listen news");
     }
     clients[0].ok("listen \"Other\"");
+    clients[1].ok("listen \"Other\"");
     clients[1].ok("begin");
     for _ in 0..3 {
         pg.run("notify news, 'heard'");
@@ -375,20 +376,23 @@ fn show_listeners_lists_channels_with_what_waits_for_their_clients() {
             assert_eq!(heard(&mut clients[number]), news("heard"));
         }
     }
+    pg.run("notify \"Other\"");
+    assert_eq!(heard(&mut clients[0]), ("Other".to_owned(), String::new()));
     let rows = proxy.console("show listeners");
     let cells = |row: &Vec<(String, String)>| row.iter().map(|(_, value)| value.clone()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let pid = column(&proxy, "show servers", "remote_pid");
     // A message has 5 bytes, the process id, the channel and the payload, each with a zero.
-    let waits = (3 * (5 + 4 + 5 + 6)).to_string();
+    let [other, waits] = [5 + 4 + 6 + 1, 3 * (5 + 4 + 5 + 6)].map(|bytes: u32| bytes.to_string());
     let row = |channel, clients, notifications, waits: &str| {
         ["app", "app", channel, clients, "listening", notifications, waits].map(str::to_owned)
     };
-    assert_eq!(rows[0][..7], row("Other", "1", "0", "0"));
+    assert_eq!(rows[0][..7], row("Other", "2", "1", &other));
     assert_eq!(rows[1][..7], row("news", "3", "3", &waits));
     assert!(rows.len() == 2 && pid.contains(&rows[0][7]) && rows[0][8] == "0", "{rows:?}");
     clients[1].ok("commit");
     (0..3).for_each(|_| assert_eq!(heard(&mut clients[1]), news("heard")));
+    assert_eq!(heard(&mut clients[1]).0, "Other");
     assert!(column(&proxy, "show listeners", "queued_bytes").iter().all(|bytes| bytes == "0"));
 }
 
