@@ -8,6 +8,7 @@ pub mod applications;
 pub mod cluster;
 pub mod credentials;
 pub mod directory;
+pub mod listeners;
 pub mod observations;
 pub mod pgimbal;
 pub mod report;

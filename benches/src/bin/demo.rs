@@ -2,9 +2,10 @@
 
 use pgimbal_benches::demo::applications::Applications;
 use pgimbal_benches::demo::credentials::Credentials;
+use pgimbal_benches::demo::listeners::{self, Notifications};
 use pgimbal_benches::demo::pgimbal::{POOL_SIZE, Pgimbal};
 use pgimbal_benches::demo::report::Report;
-use pgimbal_benches::demo::scenario::Scenario;
+use pgimbal_benches::demo::scenario::{Events, Scenario};
 use pgimbal_benches::demo::schedule::Schedule;
 use pgimbal_benches::demo::{APPLICATION, OPERATOR, cluster};
 use pgimbal_benches::pgbench::percentile;
@@ -122,11 +123,15 @@ fn show(
     let ports = [cluster.nodes[0].port, cluster.nodes[1].port];
     let start = Instant::now();
     let mut monitor = Monitor { ports, ..Monitor::default() };
-    let told = thread::scope(|scope| {
+    let (told, notifications) = thread::scope(|scope| -> Result<(Events, Notifications)> {
         scope.spawn(|| credentials.rotate(&primary, &rotations, &stop));
         scope.spawn(|| monitor.watch(&applications, &rotations, start, &stop));
-        let _stop = RaiseOnDrop(&stop);
-        applications.run(
+        let endpoint = pgimbal.endpoint(credentials);
+        let observations = &applications.observations;
+        let flag = &stop;
+        let listening = scope.spawn(move || listeners::run(&endpoint, observations, flag));
+        let stop = RaiseOnDrop(&stop);
+        let told = applications.run(
             CLIENTS,
             || pgimbal.endpoint(credentials),
             || {
@@ -141,7 +146,9 @@ fn show(
                 }
                 .run()
             },
-        )
+        )?;
+        drop(stop);
+        Ok((told, listening.join().unwrap_or_else(|panic| resume_unwind(panic))?))
     })?;
     let elapsed = start.elapsed();
     let rows = cluster.nodes[usize::from(told.promoted.is_some())].superuser().ok(ALL_WORK).texts();
@@ -159,6 +166,7 @@ fn show(
         discrepancies: seen
             .discrepancies(rows.iter().filter_map(|row| row.first()).map(String::as_str)),
         seen: &seen,
+        notifications: &notifications,
         latencies: &monitor.latencies,
         most_servers: monitor.most_servers,
     };

@@ -150,7 +150,9 @@ impl Application {
             Workload::OwnWrites if self.own.is_some() && self.random.roll(WRITE_EVERY) > 0 => {
                 return self.read_back(client, observations);
             }
-            Workload::OwnWrites => self.ask(client, &insert, observations)?.1,
+            Workload::OwnWrites | Workload::Notifications => {
+                self.ask(client, &insert, observations)?.1
+            }
         };
         observations.seen().wrote(id.clone(), told);
         if self.workload != Workload::OwnWrites {

@@ -21,12 +21,20 @@ pub enum Workload {
     /// INSERTs and SELECTs that read them back. Which of them go to a replica decides pgimbal
     /// (`route = "auto"`).
     OwnWrites,
+    /// What notifies the clients that listen.
+    Notifications,
 }
 
 impl Workload {
     /// All workloads, in the order of the report.
-    pub const ALL: [Self; 5] =
-        [Self::Writes, Self::Transactions, Self::Reads, Self::ReplicaReads, Self::OwnWrites];
+    pub const ALL: [Self; 6] = [
+        Self::Writes,
+        Self::Transactions,
+        Self::Reads,
+        Self::ReplicaReads,
+        Self::OwnWrites,
+        Self::Notifications,
+    ];
 
     /// The workload's name in the report.
     #[must_use]
@@ -37,6 +45,7 @@ impl Workload {
             Self::Reads => "reads",
             Self::ReplicaReads => "replica reads",
             Self::OwnWrites => "own writes read back",
+            Self::Notifications => "notifications",
         }
     }
 }
@@ -154,6 +163,12 @@ impl Seen {
     /// Sets whether a dying primary explains errors from now on.
     pub fn disturbed(&mut self, disturbed: bool) {
         self.disturbed = disturbed;
+    }
+
+    /// Whether a dying primary explains errors now.
+    #[must_use]
+    pub fn is_disturbed(&self) -> bool {
+        self.disturbed
     }
 
     /// Counts an error with this SQLSTATE and message that leaves the connection open; it is an

@@ -1,6 +1,7 @@
 //! The report of the demonstration, and the decision whether it went well.
 
 use crate::demo::credentials::Credentials;
+use crate::demo::listeners::{LISTENERS, Notifications};
 use crate::demo::observations::{Discrepancies, Seen, Workload, explanation};
 use crate::demo::pgimbal::Failover;
 use crate::demo::scenario::Events;
@@ -25,6 +26,8 @@ pub struct Report<'a> {
     pub seen: &'a Seen,
     /// The differences between what the applications were told and what is true.
     pub discrepancies: Discrepancies,
+    /// What the clients that listen have heard.
+    pub notifications: &'a Notifications,
     /// The times of all transactions in microseconds, sorted.
     pub latencies: &'a [u32],
     /// The greatest number of server connections that each of the two nodes had.
@@ -36,6 +39,7 @@ impl Report<'_> {
     #[must_use]
     pub fn print(&self) -> bool {
         self.work();
+        self.listening();
         self.rotation();
         let failover = self.failover.as_ref();
         print!("{}", about_the_failover(self.told, failover, self.seen, &self.discrepancies));
@@ -84,6 +88,18 @@ impl Report<'_> {
         );
     }
 
+    fn listening(&self) {
+        let Notifications { calm, failover, .. } = self.notifications;
+        println!(
+            "  notifications        {} to {LISTENERS} clients in transaction mode, {} lost; around the \
+             failover {}, {} lost",
+            calm.due,
+            calm.due - calm.heard,
+            failover.due,
+            failover.due - failover.heard
+        );
+    }
+
     fn rotation(&self) {
         let (made, accepted) = self.rotations;
         println!("  password from        {}", self.credentials.name());
@@ -116,6 +132,7 @@ impl Report<'_> {
         let (rotations, accepted) = self.rotations;
         let through = !self.told.interrupted;
         let [asked, served] = self.seen.replica_reads;
+        let Notifications { calm, unordered, .. } = self.notifications;
         let checks = [
             (self.seen.done.contains(&0), "some applications did nothing".to_owned()),
             (
@@ -154,6 +171,8 @@ impl Report<'_> {
                 self.seen.own.checked > 0 && self.seen.own.on_replicas == 0,
                 "route = \"auto\" sent no read to a replica".into(),
             ),
+            (calm.heard < calm.due, format!("{} notifications are lost", calm.due - calm.heard)),
+            (*unordered > 0, format!("{unordered} notifications came twice or behind later ones")),
         ];
         checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, words)| words).collect()
     }
@@ -220,7 +239,7 @@ mod tests {
             interrupted: false,
         };
         let mut seen = Seen::default();
-        seen.gaps = [2222, 3333, 4444, 5555, 6666].map(Duration::from_millis);
+        seen.gaps = [2222, 3333, 4444, 5555, 6666, 7777].map(Duration::from_millis);
         let failover = Failover { counts: [20, 3, 1], way: "n1 -> n2".to_owned() };
         let text = about_the_failover(&told, Some(&failover), &seen, &Discrepancies::default());
         let figures: Vec<&str> = text.lines().filter(|line| line.contains(" ms ")).collect();
@@ -230,7 +249,7 @@ mod tests {
             "n1 killed, n2 promoted: for {writes} ms no write of any application succeeded"
         );
         assert!(figure.ends_with(&defined), "{figure}");
-        let others = ["1111", "2222", "3333", "4444", "5555", "6666"];
+        let others = ["1111", "2222", "3333", "4444", "5555", "6666", "7777"];
         let shown = others.iter().filter(|other| text.contains(**other)).count();
         assert_eq!(shown, 1, "{text}");
         assert_eq!(
