@@ -182,6 +182,19 @@ impl Node {
         eventually("the standby streams", SOON, || superuser.value(sql) == "1");
     }
 
+    /// Waits until `standbys` of them stream from the node, and no other tries to. From then on a
+    /// fast shutdown sends them everything; before, it would end them.
+    ///
+    /// # Panics
+    /// When they do not in time.
+    pub fn wait_until_it_feeds(&self, standbys: usize) {
+        let sql = "select count(*) || ' of ' || count(*) filter (where state = 'streaming') \
+                   from pg_stat_replication";
+        let mut superuser = self.superuser();
+        let expected = format!("{standbys} of {standbys}");
+        eventually("the standbys stream", SOON, || superuser.value(sql) == expected);
+    }
+
     /// Number of the node's [`Server::backends`] that wait for their client. A backend that runs a
     /// statement, or waits for a replica, does not notice that its client is gone.
     ///
