@@ -1,5 +1,6 @@
 //! LISTEN over a connection that the clients of a pool share (`listen_mode`): statement 33.
 
+mod bursts;
 pub(crate) mod crowd;
 mod drivers;
 mod many;

@@ -5,6 +5,7 @@
 //! gone, it unlistens. While it is lost, the channels stay, and the next connection begins with
 //! them.
 
+mod pace;
 pub mod steps;
 mod successor;
 pub(crate) mod work;
@@ -18,6 +19,7 @@ use hashbrown::HashMap;
 use pgimbal_config::Backoff;
 use pgimbal_wire::encode;
 
+use self::pace::Pace;
 use self::successor::{Overdue, Successor};
 use crate::ids::{ServerId, SessionId};
 use crate::session::channels::Channel;
@@ -53,6 +55,7 @@ pub(crate) struct Listener {
     retry_at: Option<Instant>,
     /// Since when nobody listens, as far as that was looked at.
     unused_since: Option<Instant>,
+    pace: Pace,
 }
 
 /// One channel.
@@ -161,6 +164,7 @@ impl Default for Listener {
             backoff: Backoff::new(FIRST_PAUSE),
             retry_at: None,
             unused_since: None,
+            pace: Pace::default(),
         }
     }
 }
@@ -400,9 +404,10 @@ impl Listener {
         if takes_over { Meaning::TakeOver } else { Meaning::Nothing }
     }
 
-    /// Whether what comes on this connection waits until it has taken over.
+    /// Whether what comes on this connection waits: until it has taken over, or for a client.
     fn is_ahead(&self, id: ServerId) -> bool {
-        self.successor.as_ref().is_some_and(|next| next.id() == id && next.waits())
+        self.pace.is_held()
+            || self.successor.as_ref().is_some_and(|next| next.id() == id && next.waits())
     }
 
     /// Whether the connection that is to take over takes too long.

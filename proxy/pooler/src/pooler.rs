@@ -329,7 +329,7 @@ impl Pooler {
     /// it.
     #[inline]
     pub fn poll_output(&mut self, id: SessionId) -> Option<Vec<u8>> {
-        delivery::take(&mut self.core.sessions, &self.core.servers, id)
+        delivery::take(&mut self.core, id)
     }
 
     /// Begins, or goes on with, the end of a session whose client has left in the way that

@@ -18,10 +18,9 @@ const TERMINATE: &[u8] = b"X\0\0\0\x04";
 /// it, then from it to the server. Returns [`Step::Idle`] when nothing could be moved.
 pub(super) fn serve(turn: &mut Turn<'_, '_>) -> Step {
     flush_client(turn);
-    take_output(turn);
-    let mut step = Step::Idle;
-    if turn.client.is_serving() {
-        step = serve_server(turn);
+    let mut step = take_output(turn);
+    if turn.client.is_serving() && serve_server(turn) == Step::Moved {
+        step = Step::Moved;
     }
     if turn.client.is_serving() && serve_client(turn) == Step::Moved {
         step = Step::Moved;
@@ -30,13 +29,16 @@ pub(super) fn serve(turn: &mut Turn<'_, '_>) -> Step {
 }
 
 /// Takes what other turns have made for the client, and writes it ahead of what this turn makes.
-fn take_output(turn: &mut Turn<'_, '_>) {
+/// There may be more of it.
+fn take_output(turn: &mut Turn<'_, '_>) -> Step {
     if !turn.client.has_output()
         && let Some(output) = turn.state.pooler.poll_output(turn.client.session())
     {
         turn.client.push(&output);
         flush_client(turn);
+        return Step::Moved;
     }
+    Step::Idle
 }
 
 /// Reads from the server and writes what is for the client.

@@ -9,7 +9,7 @@ use pgimbal_wire::frame::{self, HEADER_LEN};
 use pgimbal_wire::tag::backend;
 
 use super::successor::Overdue;
-use super::{Answered, Meaning};
+use super::{Answered, Listener, Meaning};
 use crate::action::Action;
 use crate::cluster::Gate;
 use crate::core::Core;
@@ -53,9 +53,13 @@ pub(crate) fn settle(core: &mut Core) {
         let Some(session) = core.sessions.get_mut(id) else { continue };
         let released = session.channels_mut().take_released();
         let is_told = session.channels().has_notifications();
+        let is_behind = session.channels().is_behind();
         let pool = session.pool();
         if is_told {
             core.actions.wake(id);
+        }
+        if !is_behind {
+            read_on(core, pool, |listener| listener.pace.caught_up(id));
         }
         if let Some(listener) = core.pools[pool].listener_mut().filter(|_| !released.is_empty()) {
             listener.release(id, &released);
@@ -69,6 +73,15 @@ pub(crate) fn settle(core: &mut Core) {
     }
 }
 
+/// Has the connection read again if it is not to wait for a client any more.
+fn read_on(core: &mut Core, pool: PoolId, is_free: impl FnOnce(&mut Listener) -> bool) {
+    let Some(listener) = core.pools[pool].listener_mut() else { return };
+    if is_free(listener) {
+        core.actions.extend_drive(listener.server());
+        core.actions.extend_drive(listener.successor());
+    }
+}
+
 /// A session has ended that was counted for these channels.
 pub(crate) fn forget_session(core: &mut Core, pool: PoolId, id: SessionId, channels: &[Channel]) {
     let Some(listener) = core.pools[pool].listener_mut().filter(|_| !channels.is_empty()) else {
@@ -77,6 +90,7 @@ pub(crate) fn forget_session(core: &mut Core, pool: PoolId, id: SessionId, chann
     listener.forget_request(id);
     listener.release(id, channels);
     core.tables.channel_work.note_left(pool);
+    read_on(core, pool, |listener| listener.pace.caught_up(id));
 }
 
 /// Opens the connection if it is wanted, or has it do what is due. Nothing is opened without a
@@ -319,13 +333,14 @@ fn deliver(core: &mut Core, pool: PoolId, (name, message): (&[u8], &[u8]), now: 
         return;
     };
     let message: Rc<[u8]> = message.into();
-    let (mut given, mut full) = (0, Vec::new());
+    let (mut given, mut behind, mut full) = (0, Vec::new(), Vec::new());
     for id in listening {
         let Some(session) = sessions.get_mut(*id) else { continue };
         match session.channels_mut().offer(channel, &message) {
             Ok(Offered::NotHeard) => continue,
             Ok(Offered::First) => actions.wake(*id),
-            Ok(Offered::Behind) => {}
+            Ok(Offered::Next) => {}
+            Ok(Offered::FellBehind) => behind.push(*id),
             Err(_) => {
                 full.push(*id);
                 continue;
@@ -333,6 +348,9 @@ fn deliver(core: &mut Core, pool: PoolId, (name, message): (&[u8], &[u8]), now: 
         }
         given += 1;
         session.writing_mut().note(now);
+    }
+    if let Some(listener) = pool.listener_mut() {
+        behind.into_iter().for_each(|id| listener.pace.fell_behind(id, now));
     }
     pool.stats_mut().notifications += given;
     pool.stats_mut().client_bytes_out += given * message.len() as u64;
@@ -434,8 +452,20 @@ pub(crate) fn tick(core: &mut Core, id: PoolId, now: Instant) {
     if let Some(since) = now.checked_sub(wait_limit) {
         give_up_older(core, id, since);
     }
+    leave_behind(core, id, now);
     open(core, id, now);
     renew(core, id, now);
+}
+
+/// The connection is read again although clients are behind that it has waited for long enough.
+fn leave_behind(core: &mut Core, pool: PoolId, now: Instant) {
+    let late = core.pools[pool].listener_mut().map(|listener| listener.pace.take_late(now));
+    for id in late.into_iter().flatten() {
+        if let Some(session) = core.sessions.get_mut(id) {
+            session.channels_mut().leave_behind();
+        }
+        read_on(core, pool, |listener| !listener.pace.is_held());
+    }
 }
 
 /// Has another connection take over from one that is to be replaced.

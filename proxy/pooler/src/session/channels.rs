@@ -20,6 +20,13 @@ pub const MOST_CHANNELS: usize = 256;
 /// stopped to read, or since its transaction began. Beyond, it is dismissed (53400).
 pub const QUEUE_LIMIT: usize = 1024 * 1024;
 
+/// With more bytes of notifications waiting (256 KiB), a client is behind: the shared connection is
+/// not read for a while.
+const BEHIND: usize = QUEUE_LIMIT / 4;
+
+/// With so few (64 KiB) it has caught up.
+const CAUGHT_UP: usize = BEHIND / 4;
+
 /// The most bytes of notifications that are given to a client's task at once.
 const BYTES_AT_ONCE: usize = 64 * 1024;
 
@@ -50,6 +57,7 @@ struct Listening {
     here: Here,
     queue: VecDeque<Notification>,
     queued_bytes: usize,
+    progress: Progress,
 }
 
 /// One change of what a session listens to, which its server has confirmed.
@@ -66,6 +74,17 @@ struct Notification {
     channel: Channel,
     /// The whole message, shared by all who get it.
     message: Rc<[u8]>,
+}
+
+/// How a client takes its notifications.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
+    Along,
+    /// The shared connection waits for it.
+    Behind,
+    /// The shared connection has waited for it in vain.
+    LeftBehind,
 }
 
 /// Whether the session's next message waits for the shared connection.
@@ -109,7 +128,9 @@ pub(crate) enum Offered {
     /// It is the first that waits.
     First,
     /// Others wait already.
-    Behind,
+    Next,
+    /// As that, and so many wait now that the client is behind.
+    FellBehind,
     /// It is not for this client.
     NotHeard,
 }
@@ -342,11 +363,16 @@ impl Channels {
             listening.queued_bytes = 0;
             return Err(Full);
         }
+        listening.queued_bytes += message.len();
+        let falls_behind = listening.queued_bytes > BEHIND && listening.progress == Progress::Along;
         let offered = match listening.queue.is_empty() {
             true => Offered::First,
-            false => Offered::Behind,
+            false if falls_behind => Offered::FellBehind,
+            false => Offered::Next,
         };
-        listening.queued_bytes += message.len();
+        if offered == Offered::FellBehind {
+            listening.progress = Progress::Behind;
+        }
         let (channel, message) = (Rc::clone(channel), Rc::clone(message));
         listening.queue.push_back(Notification { channel, message });
         Ok(offered)
@@ -357,6 +383,18 @@ impl Channels {
         let queue = self.0.as_deref().map(|listening| &listening.queue);
         let waiting = queue.into_iter().flatten().filter(|next| next.channel == *channel);
         waiting.map(|next| next.message.len()).sum()
+    }
+
+    /// Whether the shared connection waits for the client to take some.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.0.as_deref().is_some_and(|listening| listening.progress == Progress::Behind)
+    }
+
+    /// The shared connection does not wait any more.
+    pub(crate) fn leave_behind(&mut self) {
+        if let Some(listening) = self.0.as_deref_mut() {
+            listening.progress = Progress::LeftBehind;
+        }
     }
 
     /// Whether notifications wait.
@@ -379,6 +417,7 @@ impl Channels {
             listening.queued_bytes -= next.message.len();
             listening.queue.pop_front();
         }
+        listening.look_whether_caught_up();
         (!bytes.is_empty()).then_some(bytes)
     }
 }
@@ -447,6 +486,13 @@ impl Listening {
         let queue = std::mem::take(&mut self.queue);
         self.queue = queue.into_iter().filter(|next| self.hears(&next.channel)).collect();
         self.queued_bytes = self.queue.iter().map(|next| next.message.len()).sum();
+        self.look_whether_caught_up();
+    }
+
+    fn look_whether_caught_up(&mut self) {
+        if self.queued_bytes <= CAUGHT_UP {
+            self.progress = Progress::Along;
+        }
     }
 
     /// Whether nothing of it matters any more.
@@ -530,7 +576,7 @@ mod tests {
         assert_eq!(channels.offer(&channel("a"), &message("before")), Ok(Offered::First));
         channels.note_sent();
         assert_eq!(channels.offer(&channel("a"), &message("1")), Ok(Offered::First));
-        assert_eq!(channels.offer(&channel("a"), &message("2")), Ok(Offered::Behind));
+        assert_eq!(channels.offer(&channel("a"), &message("2")), Ok(Offered::Next));
         assert_eq!(channels.offer(&channel("b"), &message("x")), Ok(Offered::NotHeard));
         assert_eq!([&"a", &"b"].map(|name| channels.queued_bytes(&channel(name))), [2, 0]);
         assert_eq!(channels.listen(b"a"), Ok(()));
@@ -554,7 +600,7 @@ mod tests {
         let mut channels = asked(&["a"]);
         let long = message(&"x".repeat(QUEUE_LIMIT / 2));
         assert_eq!(channels.offer(&channel("a"), &long), Ok(Offered::First));
-        assert_eq!(channels.offer(&channel("a"), &long), Ok(Offered::Behind));
+        assert_eq!(channels.offer(&channel("a"), &long), Ok(Offered::FellBehind));
         assert_eq!(channels.offer(&channel("a"), &long), Err(Full));
         assert!(!channels.has_notifications());
     }
@@ -588,5 +634,29 @@ mod tests {
         assert_eq!(held(&channels), ["a", "b"]);
         assert!(channels.shown(&[]));
         assert_eq!(held(&channels), ["a"], "of which this server connection knows nothing");
+    }
+
+    #[test]
+    fn the_shared_connection_waits_for_a_client_from_256_kib_to_64_kib() {
+        let mut channels = asked(&["a"]);
+        assert_eq!(channels.listen(b"a"), Ok(()));
+        channels.commit();
+        let message = message(&"x".repeat(8000));
+        let fill = |channels: &mut Channels| loop {
+            match channels.offer(&channel("a"), &message) {
+                Ok(Offered::First | Offered::Next) => assert!(!channels.is_behind()),
+                other => break other,
+            }
+        };
+        assert_eq!(fill(&mut channels), Ok(Offered::FellBehind));
+        assert!(channels.is_behind());
+        let waiting = |channels: &Channels| channels.queued_bytes(&channel("a"));
+        while channels.is_behind() {
+            assert!(waiting(&channels) > CAUGHT_UP && channels.take_notifications().is_some());
+        }
+        assert!(channels.has_notifications());
+        assert_eq!(fill(&mut channels), Ok(Offered::FellBehind), "it is told each time");
+        channels.leave_behind();
+        assert_eq!(fill(&mut channels), Err(Full), "it is not told of who was waited for in vain");
     }
 }

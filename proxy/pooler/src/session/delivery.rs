@@ -4,9 +4,7 @@ use pgimbal_wire::error::SqlState;
 
 use crate::core::Core;
 use crate::ids::SessionId;
-use crate::server::servers::Servers;
 use crate::session::output::Full;
-use crate::session::sessions::Sessions;
 use crate::session::{Link, Presence, Session, dismissal};
 
 /// As `Pooler::queue_output`(crate::pooler::Pooler::queue_output).
@@ -26,7 +24,8 @@ pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Ite
 
 /// As `Pooler::poll_output`(crate::pooler::Pooler::poll_output).
 #[inline]
-pub(crate) fn take(sessions: &mut Sessions, servers: &Servers, id: SessionId) -> Option<Vec<u8>> {
+pub(crate) fn take(core: &mut Core, id: SessionId) -> Option<Vec<u8>> {
+    let Core { sessions, servers, tables, .. } = core;
     let session = sessions.get_mut(id)?;
     if session.output.is_empty() && !session.channels.has_notifications() {
         return None;
@@ -43,7 +42,15 @@ pub(crate) fn take(sessions: &mut Sessions, servers: &Servers, id: SessionId) ->
         Link::Ready(_) => server.is_some_and(|server| server.is_settled()),
         _ => is_between_messages(session),
     };
-    if is_between { session.channels.take_notifications() } else { None }
+    if !is_between {
+        return None;
+    }
+    let was_behind = session.channels.is_behind();
+    let taken = session.channels.take_notifications();
+    if was_behind && !session.channels.is_behind() {
+        tables.channel_work.note_session(id);
+    }
+    taken
 }
 
 /// Whether nothing of the session's is half-way to a server.
