@@ -547,6 +547,11 @@ impl Pool {
         self.reads_and_catalog().0.remember_refused(text, reading);
     }
 
+    /// The decisions of the pool, if a text has been decided.
+    pub(crate) fn reads_mut(&mut self) -> Option<&mut Reads> {
+        self.reads.as_deref_mut()
+    }
+
     /// The decisions of the pool, and the catalog of its database.
     fn reads_and_catalog(&mut self) -> (&mut Reads, &SharedCatalog) {
         let Self { id, reads, shared, config, .. } = self;

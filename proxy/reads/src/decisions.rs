@@ -164,6 +164,15 @@ impl Decisions {
         self.catalog += 1;
     }
 
+    /// Forgets all texts, also what a replica has refused: it will refuse it again.
+    pub fn clear(&mut self) {
+        self.young = Table::default();
+        self.old = Table::default();
+        self.shapes.clear();
+        self.young_bytes = 0;
+        self.old_bytes = 0;
+    }
+
     /// How many texts are kept, exact ones and shapes too.
     #[must_use]
     pub fn len(&self) -> usize {

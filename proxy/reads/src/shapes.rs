@@ -118,8 +118,7 @@ impl<T> Shapes<T> {
             return;
         }
         if self.bytes + shape.bytes() > self.limit {
-            self.by_head.clear();
-            self.bytes = 0;
+            self.clear();
         }
         self.bytes += shape.bytes();
         let shapes = self.by_head.entry(head).or_default();
@@ -132,6 +131,12 @@ impl<T> Shapes<T> {
             }
             None => shapes.push(shape),
         }
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.by_head = HashMap::default();
+        self.bytes = 0;
     }
 
     /// The bytes of all texts, with what keeping them costs.

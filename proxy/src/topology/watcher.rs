@@ -315,8 +315,12 @@ impl Watcher {
         if !same_source {
             self.resolve();
         }
-        // Open connections may be of another role or to another place.
-        self.probers.clear();
+        // Open connections may be of another role or to another place. Without them it would go
+        // unseen that a node starts anew.
+        for (index, _) in std::mem::take(&mut self.probers).iter().enumerate() {
+            let hint = ProbeHint::ProberDisconnected(NodeId(index as u16));
+            self.topology.handle_probe_hint(hint, now);
+        }
     }
 
     /// Starts to follow the cluster's DNS name, if it has one.

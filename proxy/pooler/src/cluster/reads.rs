@@ -22,6 +22,11 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// A reading of the catalog that has not ended after this time has failed.
 const READING_TIME: Duration = Duration::from_secs(30);
 
+/// The most bytes (64 MiB) that the decisions of all pools on one worker may have: 16 times what one
+/// pool may keep, so that a hundred small applications fit, and a thousand pools cannot fill the
+/// memory.
+const BYTES_OF_A_WORKER: usize = 64 << 20;
+
 /// The catalog of a database, which all workers share: it is read on a server connection of a
 /// session whose route is `auto`, after its statement.
 #[derive(Debug, Default)]
@@ -129,6 +134,22 @@ impl SharedCatalog {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the pools of a worker forget decisions, those with the most first, until all together have
+/// few enough. The texts are decided anew when they come again.
+pub(crate) fn bound_decisions<'a>(reads: impl Iterator<Item = &'a mut Reads>) {
+    forget_largest(reads.collect(), BYTES_OF_A_WORKER);
+}
+
+fn forget_largest(mut reads: Vec<&mut Reads>, most: usize) {
+    let mut bytes: usize = reads.iter().map(|reads| reads.decisions.bytes()).sum();
+    while bytes > most
+        && let Some(largest) = reads.iter_mut().max_by_key(|reads| reads.decisions.bytes())
+    {
+        bytes -= largest.decisions.bytes();
+        largest.decisions.clear();
     }
 }
 
@@ -277,6 +298,31 @@ mod tests {
         assert!(shared.begin_reading(at(64), 0, &[]), "it has changed back");
         shared.end_reading(Some(&rows));
         assert!(!decision().is_read());
+    }
+
+    #[test]
+    fn the_largest_caches_of_a_worker_are_forgotten_until_all_fit() {
+        let shared = SharedCatalog::default();
+        let mut caches = [300, 100, 200].map(|texts| {
+            let mut reads = Reads::new(PoolId(0), &shared, 1000);
+            for n in 0..texts {
+                let text = format!("SELECT column_{n}_of FROM goods");
+                reads.decide(
+                    &shared,
+                    (text.as_bytes(), Reading::default()),
+                    &mut Parsing::default(),
+                );
+            }
+            reads
+        });
+        let bytes = |caches: &[Reads; 3]| caches.each_ref().map(|reads| reads.decisions.bytes());
+        let [most, least, middle] = bytes(&caches);
+        forget_largest(caches.iter_mut().collect(), most + least + middle);
+        assert_eq!(bytes(&caches), [most, least, middle]);
+        forget_largest(caches.iter_mut().collect(), most + least);
+        assert_eq!(bytes(&caches), [0, least, middle]);
+        forget_largest(caches.iter_mut().collect(), 10);
+        assert_eq!(bytes(&caches), [0, 0, 0]);
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl Pools {
         self.list.iter().filter(|pool| !pool.is_retired())
     }
 
+    /// The same, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pool> {
+        self.list.iter_mut().filter(|pool| !pool.is_retired())
+    }
+
     /// All numbers that were given, also those of retired pools: a list by [`PoolId::index`].
     pub(crate) fn all(&self) -> &[Pool] {
         &self.list

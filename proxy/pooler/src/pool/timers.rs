@@ -15,7 +15,7 @@ use super::pools::Pools;
 use super::{Pool, Reserve, dial, fair_share, queue, retire, yielding};
 use crate::action::{Action, Actions};
 use crate::cancel::request;
-use crate::cluster::{hold, readers, route};
+use crate::cluster::{hold, readers, reads, route};
 use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
@@ -73,6 +73,7 @@ pub(crate) fn tick(core: &mut Core, now: Instant) {
             steps::tick(core, id, now);
             route::send_to_replicas(core, id, now);
         }
+        reads::bound_decisions(core.pools.iter_mut().filter_map(Pool::reads_mut));
         yielding::give_up_idle(core, now);
         look_over_servers(core, now);
         look_over_clients(core, now);
