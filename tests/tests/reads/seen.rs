@@ -66,7 +66,7 @@ fn reads_are_shared_by_weight_and_the_console_shows_the_shares() {
     });
     let [now_light, now_heavy] = ["n2", "n3"].map(|node| share(&setup, node).0);
     let percent = 100 * (now_light - light) / (now_light - light + now_heavy - heavy);
-    assert!(percent.abs_diff(25) <= 10, "{percent} %");
+    assert!(percent.abs_diff(25) <= 20, "{percent} %");
 
     let page = setup.proxy.metrics();
     for (node, reads) in [("n2", now_light), ("n3", now_heavy)] {
