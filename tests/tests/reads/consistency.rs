@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use pgimbal_tests::cluster::End;
 use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::{Login, Pipeline, WireClient};
 
@@ -203,6 +204,31 @@ fn pause(setup: &Setup) {
 
 fn resume(setup: &Setup) {
     setup.cluster.nodes[1].run("select pg_wal_replay_resume()");
+}
+
+#[test]
+fn what_a_session_writes_on_its_promoted_replica_is_read() {
+    let mut setup = Setup::start(2);
+    let ports = setup.ports();
+    let mut client = setup.client();
+    eventually("the first replica serves", SOON, || {
+        client.ok("commit");
+        client.ok("begin read only");
+        client.value(HERE) == ports[1]
+    });
+    setup.cluster.settle(0);
+    setup.cluster.nodes[0].end(End::Fast);
+    setup.cluster.nodes[1].promote();
+    setup.cluster.repoint(2, 1);
+    let mut other = setup.client();
+    other.ok("insert into items values (500, 'other')");
+    eventually("the other replica has caught up", SOON, || other.value(HERE) == ports[2]);
+    setup.cluster.nodes[2].run("select pg_wal_replay_pause()");
+    // The node says so once that it is no standby.
+    assert_eq!(client.value(HERE), ports[1]);
+    // Its tag is that of a read.
+    client.ok("commit; select open_note()");
+    assert_eq!(client.value("select count(*) from items where name = 'noted'"), "1");
 }
 
 #[test]

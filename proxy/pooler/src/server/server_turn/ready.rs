@@ -7,6 +7,7 @@ use super::turn::{Forwarding, Freed, ServerTurn};
 use super::{catalog, own_query};
 use crate::cluster::consistency;
 use crate::plan::Stop;
+use crate::pool::Place;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::proof::Rerun;
 use crate::sample::{Sample, Sampled};
@@ -94,6 +95,14 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding
 fn note_written(turn: &mut ServerTurn<'_>) {
     if turn.server.status != TransactionStatus::Idle {
         return;
+    }
+    if turn.pool.place() != Place::Primary
+        && turn.server.reported().get(b"in_hot_standby") == Some(b"off")
+        && let Some(session) = turn.session.as_deref_mut()
+    {
+        // The node was promoted under the session, which it says in front of a ReadyForQuery from
+        // PostgreSQL 14 on: whatever has run may have been a write.
+        session.writing_mut().set(Wrote::Surely);
     }
     consistency::note_written(turn.session.as_deref_mut(), turn.pool, turn.now);
     if turn.idle
