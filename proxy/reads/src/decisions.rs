@@ -65,9 +65,11 @@ struct Entry {
 type Table = HashMap<Box<[u8]>, Entry, RandomState>;
 
 /// A cache of decisions by normalised text: two texts that differ only in literals, comments and
-/// white space have one entry. Beside it a text that comes again has one by its exact bytes, or by its
-/// shape if it has constants, so that it need not be normalised. The cache has two generations. When the young one has half of its bytes, it
-/// becomes the old one, whose entries that nobody has looked up since are forgotten.
+/// white space have one entry. Beside it a text that comes again has one by its exact bytes, or by
+/// its shape if it has constants, so that it need not be normalised.
+///
+/// The cache has two generations. When the young one has half of the bytes that shapes do not have,
+/// it becomes the old one, and what nobody has looked up since is forgotten.
 #[derive(Debug)]
 pub struct Decisions {
     limits: Limits,

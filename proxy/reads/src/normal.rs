@@ -30,11 +30,20 @@ fn is_read_word(word: &[u8]) -> bool {
 pub(crate) struct Normalised {
     text: Vec<u8>,
     constants: Vec<Constant>,
-    has_others: bool,
+    listing: Listing,
     tokens: usize,
 }
 
-/// More constants are not told one by one.
+/// Whether the constants of a text are all listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Listing {
+    #[default]
+    Complete,
+    /// It has one of another kind, or too many.
+    Incomplete,
+}
+
+/// More constants are not listed.
 const CONSTANTS: usize = 32;
 
 impl Normalised {
@@ -51,14 +60,14 @@ impl Normalised {
     /// The numbers and plain strings, or nothing if the text has a constant of another kind or too
     /// many of them.
     pub(crate) fn constants(&self) -> Option<&[Constant]> {
-        (!self.has_others).then_some(&self.constants)
+        (self.listing == Listing::Complete).then_some(&self.constants)
     }
 
     fn clear(&mut self) {
         self.text.clear();
         self.text.push(0);
         self.constants.clear();
-        self.has_others = false;
+        self.listing = Listing::Complete;
         self.tokens = 0;
     }
 
@@ -67,7 +76,7 @@ impl Normalised {
         if self.constants.len() < CONSTANTS {
             self.constants.push(Constant { kind, start: span.start, end: span.end });
         } else {
-            self.has_others = true;
+            self.listing = Listing::Incomplete;
         }
     }
 }
@@ -215,7 +224,7 @@ impl Sink for Normaliser<'_> {
         if kind == Literal::Plain && self.is_plain_string(&span) {
             self.into.note_constant(ConstantKind::String, &span);
         } else {
-            self.into.has_others = true;
+            self.into.listing = Listing::Incomplete;
         }
         self.replace(token, span);
     }

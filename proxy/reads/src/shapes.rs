@@ -13,8 +13,9 @@ const HEAD: usize = 24;
 /// How many shapes with one beginning are kept: a table has that many kinds of WHERE.
 const SHAPES_OF_HEAD: usize = 8;
 
-/// What keeping a shape costs beside its text and constants: its place, and its beginning's.
-const SHAPE_BYTES: usize = 128;
+/// What keeping a shape costs beside its text and constants: its place, that of its beginning, and
+/// three allocations.
+const SHAPE_BYTES: usize = 256;
 
 /// A number or a plain string, by its bytes in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +130,10 @@ impl<T> Shapes<T> {
                 let before = std::mem::replace(&mut shapes[place], shape);
                 self.bytes -= before.bytes();
             }
-            None => shapes.push(shape),
+            None => {
+                shapes.reserve_exact(1);
+                shapes.push(shape);
+            }
         }
     }
 
