@@ -405,7 +405,7 @@ impl Listener {
     }
 
     /// Whether what comes on this connection waits: until it has taken over, or for a client.
-    fn is_ahead(&self, id: ServerId) -> bool {
+    fn is_held_back(&self, id: ServerId) -> bool {
         self.pace.is_held()
             || self.successor.as_ref().is_some_and(|next| next.id() == id && next.waits())
     }

@@ -1,6 +1,6 @@
 //! What one text does, as far as it decides whether a replica may serve it.
 
-use pgimbal_reads::Decision;
+use pgimbal_reads::{Decision, Reason};
 
 use crate::cluster::decided::Text;
 use crate::cluster::parsing::Parsing;
@@ -54,14 +54,14 @@ pub(super) fn by_beginning(
     if is(&[b"commit", b"end", b"rollback", b"abort"]) {
         return Ok(match classified(text, readings).only() {
             Some(Form::Commit(Chain::No) | Form::Rollback(Chain::No)) => Text::Ends,
-            _ => Text::Not(Why::NotRead("statement")),
+            _ => Text::Not(Why::NotRead(Reason::Statement.as_str())),
         });
     }
     if is(&[b"set", b"reset"]) {
         return Ok(Text::Not(Why::Setting));
     }
     let Readings::One(reading) = readings else {
-        return Ok(Text::Not(Why::NotRead("unfollowed")));
+        return Ok(Text::Not(Why::NotRead(Reason::Unfollowed.as_str())));
     };
     if defaults.isolation == BlockIsolation::Serializable {
         return Ok(Text::Not(Why::Serializable));

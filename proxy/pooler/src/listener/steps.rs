@@ -226,7 +226,7 @@ pub(crate) fn process(
     let pool = server.pool();
     let mut at = 0;
     let waits =
-        |core: &Core| core.pools[pool].listener().is_some_and(|listener| listener.is_ahead(id));
+        |core: &Core| core.pools[pool].listener().is_some_and(|listener| listener.is_held_back(id));
     while !waits(core) {
         let rest = &buf[at..];
         let Ok(header) = frame::peek(rest) else { return ListenerBytes::Dead };
@@ -240,7 +240,7 @@ pub(crate) fn process(
         }
         at += message.len();
     }
-    let is_ahead = waits(core);
+    let is_held_back = waits(core);
     let pool = &mut core.pools[pool];
     pool.stats_mut().server_bytes_in += at as u64;
     if let Some(listener) = pool.listener_mut() {
@@ -248,7 +248,7 @@ pub(crate) fn process(
         pool.stats_mut().server_bytes_out += out.len() as u64;
         plan.make_for_server(|bytes| bytes.extend_from_slice(&out));
     }
-    match is_ahead {
+    match is_held_back {
         true => ListenerBytes::Waits(at as u32),
         false => ListenerBytes::Taken(at as u32),
     }

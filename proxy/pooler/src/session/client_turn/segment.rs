@@ -4,6 +4,7 @@
 //! only what reads is let through.
 
 use pgimbal_config::{PoolMode, ReadUnparsed, Route};
+use pgimbal_reads::Reason;
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::extended::{Bind, Parse, StatementOrPortal};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
@@ -97,7 +98,8 @@ fn choose_by_segment(turn: &mut ClientTurn<'_>, header: Header) -> Result<Chosen
 /// The session has a server connection, and the message at the front was not looked at.
 fn stay(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     if is_in_block(turn) {
-        if !turn.session.reads_elsewhere() && may_write_in_block(turn, header) {
+        let counts_as_read = turn.session.writing().wrote() == Wrote::No;
+        if counts_as_read && !turn.session.reads_elsewhere() && may_write_in_block(turn, header) {
             turn.session.writing_mut().set(Wrote::Perhaps);
         }
         return Ok(());
@@ -377,7 +379,7 @@ impl<'a, 't> Look<'a, 't> {
             }
             Text::Block => self.segment = Segment::ReadOnly,
             Text::Ends if self.in_block => self.in_block = false,
-            Text::Ends => return Err(Why::NotRead("statement")),
+            Text::Ends => return Err(Why::NotRead(Reason::Statement.as_str())),
             Text::Not(why @ Why::Setting) => return Err(why),
             Text::Not(why) if !self.in_block => return Err(why),
             Text::Reads | Text::Not(_) => {}
