@@ -193,6 +193,11 @@ fn reads_go_where_the_session_or_a_comment_says() {
     assert_eq!(client.value("/* pgimbal.route=primary */ select here()"), *primary);
     assert_eq!(client.value("-- pgimbal.route = 'primary'\nselect here()"), *primary);
     eventually("it holds for one statement", SOON, || client.value(HERE) == *replica);
+    client.ok("/* pgimbal.route=primary */ begin read only");
+    client.ok("notify news");
+    assert_eq!(client.value(HERE), *primary, "and for one transaction, which no standby would run");
+    client.ok("commit");
+    eventually("it holds for one transaction", SOON, || client.value(HERE) == *replica);
     client.ok("set pgimbal.route = 'primary'");
     assert_eq!(client.value(HERE), *primary);
     assert_eq!(client.value("/* pgimbal.route=replica */ select here()"), *replica);

@@ -115,15 +115,21 @@ fn longest(number: usize) -> String {
 /// How many of them are kept until they are parsed (128 KiB).
 const KEPT: usize = 8;
 
+/// So many clients whose statements of this kind are to be parsed.
+fn occupied(setup: &Setup, count: usize) -> Vec<WireClient> {
+    let mut clients: Vec<WireClient> = (0..count).map(|_| setup.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.start_query(&longest(number));
+    }
+    clients
+}
+
 #[test]
 fn while_a_statement_waits_to_be_parsed_its_client_may_cancel_and_leave() {
     let setup = Setup::with(1, |config| config.tables("read_unparsed = \"wait\""));
     let [_, replica] = &setup.ports()[..] else { panic!("two nodes") };
-    let mut others: Vec<WireClient> = (1..KEPT).map(|_| setup.client()).collect();
     let (mut client, mut leaver) = (setup.client(), setup.client());
-    for (number, other) in others.iter_mut().enumerate() {
-        other.start_query(&longest(number));
-    }
+    let mut others = occupied(&setup, KEPT - 1);
     client.start_query(&long(300));
     leaver.start_query(&long(301));
     leaver.disconnect(true);
@@ -143,11 +149,8 @@ fn while_a_statement_waits_to_be_parsed_its_client_may_cancel_and_leave() {
 fn a_statement_that_nobody_has_time_to_parse_is_the_primarys() {
     let setup = Setup::with(1, |config| config.tables("read_unparsed = \"wait\""));
     let [primary, replica] = &setup.ports()[..] else { panic!("two nodes") };
-    let mut others: Vec<WireClient> = (0..KEPT).map(|_| setup.client()).collect();
     let (mut client, mut writer) = (setup.client(), setup.client());
-    for (number, other) in others.iter_mut().enumerate() {
-        other.start_query(&longest(number));
-    }
+    let mut others = occupied(&setup, KEPT);
     assert_eq!(client.value(&longest(KEPT)), *primary);
     let metrics = setup.proxy.metrics();
     assert!(metrics.contains("reason=\"parser_is_busy\""), "{metrics}");
